@@ -1,0 +1,4 @@
+"""The database: connections, named statements, migrations, notifications, embedded PostgreSQL.
+
+Read in this order: statements, connection, database, migrate, notify, embedded.
+"""

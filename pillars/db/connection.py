@@ -1,0 +1,137 @@
+"""How every connection is made, so that a dead or cut-off process harms nobody.
+
+- The server ends a statement, a lock wait or an idle transaction that lasts too long.
+- Both ends notice a link that was cut without a word: keepalives while it is idle,
+  `tcp_user_timeout` while data is in flight, `client_connection_check_interval` during a query.
+- The client has a time limit of its own on each statement, so it never depends on the server's.
+
+The server-side settings travel as a startup parameter. A pooler may refuse that parameter
+(PgBouncer does unless told to ignore it); the connection is then made without it and explicit
+transactions set the same limits with SET LOCAL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pillars.ground.errors import PillarsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from psycopg import AsyncConnection
+
+    from pillars.db.statements import Statement
+    from pillars.ground.settings import Secret
+
+STATEMENT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 3.0
+OLDEST_SERVER = 140_000
+
+_CLIENT = {
+    "connect_timeout": str(int(CONNECT_TIMEOUT)),
+    "keepalives": "1",
+    "keepalives_idle": "2",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "3000",
+}
+_SERVER = {
+    "statement_timeout": f"{int(STATEMENT_TIMEOUT * 1000)}",
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "5000",
+    "client_connection_check_interval": "500",
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "3000",
+    "TimeZone": "UTC",
+    "jit": "off",
+}
+# The limits that matter inside an explicit transaction when startup parameters were refused.
+LOCAL_LIMITS = "; ".join(
+    f"SET LOCAL {name} = {_SERVER[name]}"
+    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+)
+
+
+class DatabaseUnusableError(PillarsError):
+    """The database cannot be used as it is; trying again would not help."""
+
+
+def conninfo(dsn: Secret, application_name: str, *, limits: bool = True) -> str:
+    """Return the libpq connection string with our client and (if `limits`) server settings.
+
+    What the user's own URL sets wins over ours.
+
+    Raises:
+        DatabaseUnusableError: the URL cannot be parsed.
+    """
+    try:
+        given = conninfo_to_dict(dsn.reveal())
+    except psycopg.ProgrammingError:
+        raise DatabaseUnusableError(
+            "PILLARS_DATABASE_URL cannot be parsed: "
+            "write postgresql://user:password@host:5432/database (percent-encode the password)",
+        ) from None
+    ours = dict(_CLIENT, application_name=application_name)
+    if limits:
+        options = " ".join(f"-c {name}={value}" for name, value in _SERVER.items())
+        ours["options"] = f"{options} {given.pop('options', '') or ''}".strip()
+    return make_conninfo("", **{**ours, **given})
+
+
+def describe_dsn(dsn: Secret) -> str:
+    """Return host, port and database of a URL for people to read; never user or password."""
+    try:
+        parts = conninfo_to_dict(dsn.reveal())
+    except psycopg.ProgrammingError:
+        return "(unreadable URL)"
+    return f"{parts.get('dbname', '?')} at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+
+
+async def connect(dsn: Secret, application_name: str) -> tuple[AsyncConnection[Any], bool]:
+    """Open one autocommit connection; also tell whether the server took our limits.
+
+    Raises:
+        psycopg.OperationalError: the database cannot be reached now.
+        DatabaseUnusableError: it can be, but will not do.
+    """
+    try:
+        connection = await _open(conninfo(dsn, application_name))
+        limits = True
+    except psycopg.OperationalError as error:
+        if "startup parameter" not in str(error):
+            raise
+        connection = await _open(conninfo(dsn, application_name, limits=False))
+        limits = False
+    version = connection.info.server_version
+    if version < OLDEST_SERVER:
+        await connection.close()
+        raise DatabaseUnusableError(
+            f"PostgreSQL {version // 10_000} is too old: Pillars needs 14 or newer",
+        )
+    return connection, limits
+
+
+async def fetch(
+    connection: AsyncConnection[Any],
+    statement: Statement,
+    params: Mapping[str, Any] | None = None,
+    timeout: float = STATEMENT_TIMEOUT + 1.0,  # noqa: ASYNC109 - the default bounds every statement
+) -> Sequence[tuple[Any, ...]]:
+    """Run a named statement and return its rows (none for one that returns no rows)."""
+    async with asyncio.timeout(timeout):
+        cursor = connection.cursor(binary=True)
+        await cursor.execute(statement.sql, params)
+        return await cursor.fetchall() if cursor.description else ()
+
+
+async def _open(info: str) -> AsyncConnection[Any]:
+    # A server that accepts the connection and then says nothing would hang libpq for ever.
+    async with asyncio.timeout(CONNECT_TIMEOUT + 2.0):
+        return await psycopg.AsyncConnection.connect(info, autocommit=True)

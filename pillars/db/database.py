@@ -1,0 +1,206 @@
+"""A database as the pillars see it: links for loops, a pool for requests.
+
+A loop that decides who lives and what fires must not wait for a pool that others have emptied, so
+each has a `Link`: a connection of its own, made when first needed and made anew after any failure.
+Trying again is the loop's business (`Stepper` pauses with jitter), for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from pillars.db.connection import (
+    LOCAL_LIMITS,
+    STATEMENT_TIMEOUT,
+    conninfo,
+    connect,
+    describe_dsn,
+    fetch,
+)
+from pillars.ground.events import DatabaseReached, DatabaseUnreachable
+from pillars.ground.loop import describe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from psycopg import AsyncConnection
+
+    from pillars.db.statements import Statement
+    from pillars.ground.events import Emit
+    from pillars.ground.settings import Secret
+
+POOL_SIZE = 4
+LONGEST_RETRY = 2.0
+# What a pooler older than PgBouncer 1.21 answers when a prepared statement lives elsewhere.
+_PREPARED_LOST = (
+    psycopg.errors.DuplicatePreparedStatement,
+    psycopg.errors.InvalidSqlStatementName,
+)
+
+
+class Database:
+    """One PostgreSQL database and the ways to reach it."""
+
+    def __init__(self, dsn: Secret, name: str, emit: Emit) -> None:
+        """Remember the URL; nothing is opened yet.
+
+        Args:
+            dsn: the connection URL.
+            name: application name shown in pg_stat_activity.
+            emit: receives DatabaseUnreachable and DatabaseReached.
+        """
+        self.dsn = dsn
+        self.name = name
+        self.limits = True
+        self._emit = emit
+        self._prepare: int | None = 5
+        self._pool: AsyncConnectionPool[AsyncConnection[Any]] | None = None
+        self._links: list[Link] = []
+
+    async def wait_until_reachable(self) -> None:
+        """Return once a connection could be made; tries for ever with a jittered pause.
+
+        Raises:
+            DatabaseUnusableError: the database answers but will not do.
+        """
+        attempts = 0
+        while True:
+            try:
+                connection, self.limits = await connect(self.dsn, self.name)
+            except (psycopg.OperationalError, TimeoutError) as error:
+                attempts += 1
+                pause = min(LONGEST_RETRY, 0.1 * 2 ** min(attempts, 10))
+                pause *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+                self._emit(
+                    DatabaseUnreachable(describe_dsn(self.dsn), describe(error), attempts, pause),
+                )
+                await asyncio.sleep(pause)
+            else:
+                await connection.close()
+                break
+        if attempts:
+            self._emit(DatabaseReached(describe_dsn(self.dsn), attempts))
+
+    def link(self, purpose: str) -> Link:
+        """Return a new self-healing connection for one loop."""
+        link = Link(self, f"{self.name} {purpose}")
+        self._links.append(link)
+        return link
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Borrow an autocommit connection from the pool, for at most STATEMENT_TIMEOUT's wait.
+
+        Raises:
+            psycopg_pool.PoolTimeout: none became free or the database cannot be reached.
+        """
+        async with (await self._opened_pool()).connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Borrow a connection and open a transaction on it; commits unless the block raises."""
+        async with self.connection() as connection, connection.transaction():
+            await self.limit(connection)
+            yield connection
+
+    async def fetch(
+        self,
+        statement: Statement,
+        params: Mapping[str, Any] | None = None,
+    ) -> Sequence[tuple[Any, ...]]:
+        """Run one statement on a pooled connection and return its rows."""
+        async with self.connection() as connection:
+            return await fetch(connection, statement, params)
+
+    async def limit(self, connection: AsyncConnection[Any]) -> None:
+        """Set our time limits inside a transaction where the server did not take them at start."""
+        if not self.limits:
+            await connection.execute(LOCAL_LIMITS)
+
+    async def close(self) -> None:
+        """Close the pool and all links."""
+        for link in self._links:
+            await link.close()
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def open_for(self, application_name: str) -> AsyncConnection[Any]:
+        """Open a connection for a link, with the prepared-statement switch this server needs."""
+        connection, self.limits = await connect(self.dsn, application_name)
+        connection.prepare_threshold = self._prepare
+        return connection
+
+    def prepared_statements_lost(self) -> None:
+        """Stop preparing statements: a pooler in between does not keep them."""
+        self._prepare = None
+
+    async def _opened_pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+        if self._pool is None:
+            self._pool = AsyncConnectionPool(
+                conninfo(self.dsn, self.name, limits=self.limits),
+                kwargs={"autocommit": True, "prepare_threshold": self._prepare},
+                min_size=0,
+                max_size=POOL_SIZE,
+                timeout=STATEMENT_TIMEOUT,
+                # Short, so that each new request tries anew instead of waiting out a long pause.
+                reconnect_timeout=1.0,
+                check=AsyncConnectionPool.check_connection,
+                open=False,
+            )
+            await self._pool.open()
+        return self._pool
+
+
+class Link:
+    """A connection of one loop's own. After any failure the next use makes a new one."""
+
+    def __init__(self, database: Database, application_name: str) -> None:
+        """Belong to a database; nothing is opened yet."""
+        self._database = database
+        self._application_name = application_name
+        self._connection: AsyncConnection[Any] | None = None
+        self._lock = asyncio.Lock()
+
+    async def fetch(
+        self,
+        statement: Statement,
+        params: Mapping[str, Any] | None = None,
+    ) -> Sequence[tuple[Any, ...]]:
+        """Run one statement, autocommit, and return its rows."""
+        async with self._mine() as connection:
+            return await fetch(connection, statement, params)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Open a transaction; commits unless the block raises."""
+        async with self._mine() as connection, connection.transaction():
+            await self._database.limit(connection)
+            yield connection
+
+    async def close(self) -> None:
+        """Close the connection if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    @asynccontextmanager
+    async def _mine(self) -> AsyncIterator[AsyncConnection[Any]]:
+        async with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = await self._database.open_for(self._application_name)
+            try:
+                yield self._connection
+            except BaseException as error:
+                if isinstance(error, _PREPARED_LOST):
+                    self._database.prepared_statements_lost()
+                # Whatever went wrong, its session state is unknown: a new one costs little.
+                await self.close()
+                raise

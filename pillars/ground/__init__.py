@@ -1,0 +1,1 @@
+"""What everything stands on: errors, events, clock, loop and settings; standard library only."""

@@ -1,0 +1,83 @@
+"""Fixtures: one embedded PostgreSQL for the whole run, a template database cloned for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from pillars.db.database import Database
+from pillars.db.embedded import EmbeddedPostgres
+from pillars.db.migrate import migrate
+from pillars.ground.settings import Secret
+from tests.helpers import RecordingListener
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+TEMPLATE = "pillars_template"
+# A test's data is worth nothing: no test waits for a disk.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secret]:
+    """The URL of an embedded server with the migrated template database."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"), FAST)
+    dsn = server.start()
+    try:
+        with psycopg.connect(dsn.reveal(), autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {TEMPLATE}")
+        asyncio.run(_migrate(database_url(dsn, TEMPLATE)))
+        yield dsn
+    finally:
+        server.stop("immediate")
+
+
+@pytest.fixture
+def dsn(postgres: Secret) -> Iterator[Secret]:
+    """The URL of a fresh database of the test's own, migrated."""
+    name = f"t{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres.reveal(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        yield database_url(postgres, name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def events() -> RecordingListener:
+    """Records what is emitted; `await events.until(JobFinished, count=3)`."""
+    return RecordingListener()
+
+
+@pytest.fixture
+async def database(dsn: Secret, events: RecordingListener) -> AsyncIterator[Database]:
+    """The test's database, open."""
+    database = Database(dsn, "test", events)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def sql(dsn: Secret) -> Iterator[psycopg.Connection[Any]]:
+    """A plain autocommit connection, for arranging and looking."""
+    with psycopg.connect(dsn.reveal(), autocommit=True) as connection:
+        yield connection
+
+
+def database_url(server: Secret, name: str) -> Secret:
+    """The same server's URL for another database."""
+    return Secret(server.reveal().replace("@/postgres?", f"@/{name}?"))
+
+
+_numbers = itertools.count(1)
+
+
+async def _migrate(dsn: Secret) -> None:
+    database = Database(dsn, "template", lambda _: None)
+    await migrate(database, lambda _: None)
+    await database.close()

@@ -1,0 +1,65 @@
+"""What tests wait with, and the clock they own."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from pillars.ground.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+E = TypeVar("E", bound=Event)
+PATIENCE = 30.0
+
+
+class RecordingListener:
+    """Keeps every event, and lets a test wait for one instead of for time."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._arrived = asyncio.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._arrived.set()
+
+    def of(self, kind: type[E]) -> list[E]:
+        """All events of a type so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def until(
+        self,
+        kind: type[E],
+        count: int = 1,
+        where: Callable[[E], bool] = lambda _: True,
+    ) -> list[E]:
+        """Wait until `count` events of this type that fulfil `where` have come; return them."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                self._arrived.clear()
+                found = [event for event in self.of(kind) if where(event)]
+                if len(found) >= count:
+                    return found
+                await self._arrived.wait()
+
+
+class FakeClock:
+    """A clock that stands still until told: owns both kinds of time."""
+
+    def __init__(self, now: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:
+        self.now = now
+        self._monotonic = 1000.0
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def database_now(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+        self._monotonic += seconds

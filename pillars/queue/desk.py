@@ -1,0 +1,135 @@
+"""What people and dashboards ask of the queue: look, try again, cancel, count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pillars.ground.errors import PillarsError
+from pillars.queue.jobs import SQL
+from pillars.queue.states import JobState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from pillars.db.database import Database
+
+# Depths beyond this are shown as this: counting millions each few seconds helps nobody.
+DEPTH_LIMIT = 100_000
+
+
+class JobNotFoundError(PillarsError):
+    """No such job."""
+
+
+class JobStateError(PillarsError):
+    """The job is not in a state that allows this."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stands in the table."""
+
+    id: int
+    type: str
+    state: str
+    queue: str
+    priority: int
+    args: dict[str, Any]
+    attempt: int
+    max_attempts: int | None
+    schedule: str | None
+    fire_at: datetime | None
+    run_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker_id: UUID | None
+    error: str | None
+    reason: str | None
+    ticks: int | None
+    fire_until: datetime | None
+    timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Unfinished jobs of a queue; `oldest` is the age in seconds of the oldest that waits."""
+
+    queue: str
+    available: int
+    running: int
+    failed: int
+    scheduled: int
+    oldest: float
+
+
+async def list_jobs(
+    database: Database,
+    *,
+    state: JobState | None = None,
+    type: str | None = None,  # noqa: A002 - the column's name is the clearest
+    queue: str | None = None,
+    schedule: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[JobRecord]:
+    """Return jobs, newest first; `before` is the id to go on from."""
+    rows = await database.fetch(
+        SQL["list_jobs"],
+        {
+            "state": state.value if state else None,
+            "type": type,
+            "queue": queue,
+            "schedule": schedule,
+            "before": before,
+            "limit": limit,
+        },
+    )
+    return [JobRecord(*row) for row in rows]
+
+
+async def show_job(database: Database, job_id: int) -> JobRecord:
+    """Return one job.
+
+    Raises:
+        JobNotFoundError: there is none with this id.
+    """
+    rows = await database.fetch(SQL["show_job"], {"id": job_id})
+    if not rows:
+        raise JobNotFoundError(f"there is no job {job_id}")
+    return JobRecord(*rows[0])
+
+
+async def retry_job(database: Database, job_id: int) -> None:
+    """Make a dead, cancelled or failed job available at once; it gets one more attempt at least.
+
+    Raises:
+        JobNotFoundError: there is none with this id.
+        JobStateError: it waits, runs or ended well.
+    """
+    await _change(database, "retry_job", {"id": job_id}, "retried")
+
+
+async def cancel_job(database: Database, job_id: int, reason: str) -> None:
+    """Cancel a job that waits.
+
+    Raises:
+        JobNotFoundError: there is none with this id.
+        JobStateError: it runs or has ended.
+    """
+    await _change(database, "cancel_job", {"id": job_id, "reason": reason}, "cancelled")
+
+
+async def depths(database: Database) -> list[QueueDepth]:
+    """Return the depth of each queue that holds unfinished jobs, in order of name."""
+    rows = await database.fetch(SQL["depth"], {"limit": DEPTH_LIMIT})
+    return [QueueDepth(*row) for row in rows]
+
+
+async def _change(database: Database, statement: str, params: dict[str, Any], verb: str) -> None:
+    if await database.fetch(SQL[statement], params):
+        return
+    job = await show_job(database, params["id"])
+    raise JobStateError(f"job {job.id} is {job.state}: it cannot be {verb}")

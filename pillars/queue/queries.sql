@@ -1,0 +1,246 @@
+-- name: enqueue
+-- Insert jobs from parallel arrays; returns their ids.
+INSERT INTO pillars.jobs (type, args, queue, priority, run_at, max_attempts, timeout, retry)
+SELECT type, args::jsonb, queue, priority, coalesce(run_at, now()), max_attempts, timeout, retry::jsonb
+FROM unnest(
+    %(types)s::text[], %(args)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+    %(run_at)s::timestamptz[], %(max_attempts)s::smallint[], %(timeouts)s::real[], %(retries)s::text[]
+) AS new (type, args, queue, priority, run_at, max_attempts, timeout, retry)
+RETURNING id
+
+-- name: insert_ticks
+-- The second half of cron's fire statement: a job for each row of its CTE `ticks`.
+-- index: jobs_tick
+INSERT INTO pillars.jobs (
+    schedule_id, fire_at, run_at, finished_at, timeout, state, slot, priority, max_attempts,
+    type, queue, args, schedule, retry, reason, ticks, fire_until
+)
+SELECT
+    schedule_id, fire_at, run_at,
+    CASE WHEN state = 'available' THEN NULL ELSE now() END,
+    timeout, state::pillars.job_state, slot, priority, max_attempts,
+    type, queue, args, schedule, retry, reason, ticks, fire_until
+FROM ticks
+ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
+RETURNING schedule_id, state
+
+-- name: withdraw_ticks
+-- Take back the jobs of schedules that were enqueued ahead, are not due and not started.
+-- index: jobs_tick
+DELETE FROM pillars.jobs
+WHERE schedule_id = ANY(%(schedule_ids)s::bigint[])
+  AND fire_at > coalesce(%(now)s::timestamptz, now())
+  AND state = 'available' AND attempt = 0
+RETURNING id
+
+-- name: claim
+-- Take due jobs for a worker: best priority first, then the queue whose first job is oldest.
+-- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
+-- index: jobs_ready
+WITH RECURSIVE lanes AS (
+    (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
+     ORDER BY queue, priority LIMIT 1)
+    UNION ALL
+    SELECT further.queue, further.priority
+    FROM lanes, LATERAL (
+        SELECT queue, priority FROM pillars.jobs
+        WHERE finished_at IS NULL AND (queue, priority) > (lanes.queue, lanes.priority)
+        ORDER BY queue, priority LIMIT 1
+    ) AS further
+), member AS MATERIALIZED (
+    SELECT id FROM pillars.members WHERE id = %(worker_id)s FOR KEY SHARE
+), open AS MATERIALIZED (
+    SELECT lanes.queue, lanes.priority
+    FROM lanes, LATERAL (
+        SELECT run_at, id FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+          AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
+        ORDER BY run_at, id LIMIT 1
+    ) AS head
+    WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text[]))
+    ORDER BY lanes.priority, head.run_at, head.id
+), picked AS MATERIALIZED (
+    -- Without a sort above it the LIMIT pulls lane after lane and locks no row in excess.
+    SELECT due.id
+    FROM member, open, LATERAL (
+        SELECT id FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue = open.queue AND priority = open.priority
+          AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
+        ORDER BY run_at, id LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT %(limit)s
+)
+UPDATE pillars.jobs AS jobs
+SET state = 'running', worker_id = %(worker_id)s, attempt = attempt + 1,
+    started_at = coalesce(%(now)s::timestamptz, now())
+FROM picked
+WHERE jobs.id = picked.id
+RETURNING jobs.id, jobs.type, jobs.queue, jobs.args, jobs.attempt, jobs.rescues, jobs.priority,
+    jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
+    extract(epoch FROM jobs.started_at - jobs.run_at)::float8
+
+-- name: next_due
+-- Seconds until the next job for these queues is due, NULL if none waits.
+-- index: jobs_ready
+WITH RECURSIVE lanes AS (
+    (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
+     ORDER BY queue, priority LIMIT 1)
+    UNION ALL
+    SELECT further.queue, further.priority
+    FROM lanes, LATERAL (
+        SELECT queue, priority FROM pillars.jobs
+        WHERE finished_at IS NULL AND (queue, priority) > (lanes.queue, lanes.priority)
+        ORDER BY queue, priority LIMIT 1
+    ) AS further
+)
+SELECT extract(epoch FROM min(head.run_at) - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8
+FROM lanes, LATERAL (
+    SELECT run_at FROM pillars.jobs
+    WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+      AND run_at > coalesce(%(now)s::timestamptz, now()) - interval '1 second'
+      AND state IN ('available', 'failed')
+    ORDER BY run_at LIMIT 1
+) AS head
+WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text[]))
+
+-- name: succeed
+-- Mark jobs succeeded, each only if this very attempt of this worker still holds it.
+-- index: jobs_pkey
+WITH done AS (
+    UPDATE pillars.jobs AS jobs
+    SET state = 'succeeded', finished_at = coalesce(%(now)s::timestamptz, now()), error = NULL
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt)
+    WHERE jobs.id = result.id AND jobs.attempt = result.attempt
+      AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+    RETURNING jobs.id
+)
+SELECT coalesce(array_agg(id), '{}') FROM done
+
+-- name: fail
+-- Mark jobs failed (to be tried after retry_in seconds), dead or cancelled, fenced as in succeed.
+-- index: jobs_pkey
+WITH done AS (
+    UPDATE pillars.jobs AS jobs
+    SET state = result.state::pillars.job_state,
+        error = result.error,
+        worker_id = CASE WHEN result.retry_in IS NULL THEN jobs.worker_id END,
+        finished_at = CASE WHEN result.retry_in IS NULL
+                           THEN coalesce(%(now)s::timestamptz, now()) END,
+        run_at = CASE WHEN result.retry_in IS NULL THEN jobs.run_at
+                      ELSE coalesce(%(now)s::timestamptz, now())
+                           + make_interval(secs => result.retry_in) END
+    FROM unnest(
+        %(ids)s::bigint[], %(attempts)s::smallint[], %(states)s::text[], %(errors)s::text[],
+        %(retry_in)s::float8[]
+    ) AS result (id, attempt, state, error, retry_in)
+    WHERE jobs.id = result.id AND jobs.attempt = result.attempt
+      AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+    RETURNING jobs.id
+)
+SELECT coalesce(array_agg(id), '{}') FROM done
+
+-- name: give_back
+-- Return jobs that were claimed and not started; the attempt does not count.
+-- index: jobs_pkey
+UPDATE pillars.jobs AS jobs
+SET state = 'available', worker_id = NULL, started_at = NULL, attempt = jobs.attempt - 1
+FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt)
+WHERE jobs.id = result.id AND jobs.attempt = result.attempt
+  AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+RETURNING jobs.id
+
+-- name: rescue
+-- Put the running jobs of lost workers back; one that outlived too many workers is dead.
+-- index: jobs_ready
+UPDATE pillars.jobs
+SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_state
+                 ELSE 'available' END,
+    finished_at = CASE WHEN rescues + 1 >= %(most_rescues)s THEN now() END,
+    worker_id = CASE WHEN rescues + 1 >= %(most_rescues)s THEN worker_id END,
+    rescues = rescues + 1,
+    error = %(error)s
+WHERE finished_at IS NULL AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])
+RETURNING id
+
+-- name: prune
+-- Delete expired jobs among the next page of ids; returns how many, where the page ended (NULL at
+-- the end of the table) and whether all further rows are surely younger than the retention.
+-- index: jobs_pkey
+WITH page AS MATERIALIZED (
+    SELECT id, finished_at, created_at, state FROM pillars.jobs
+    WHERE id > %(after)s AND pg_try_advisory_xact_lock(%(lock)s)
+    ORDER BY id LIMIT %(limit)s
+), gone AS (
+    DELETE FROM pillars.jobs AS jobs USING page
+    WHERE jobs.id = page.id
+      AND page.finished_at < now() - make_interval(secs =>
+          CASE WHEN page.state IN ('dead', 'cancelled') THEN %(retention_failed)s::float8
+               ELSE %(retention)s::float8 END)
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone), max(id),
+       coalesce(min(created_at) > now() - make_interval(
+           secs => least(%(retention)s::float8, %(retention_failed)s::float8)), true)
+FROM page
+
+-- name: list_jobs
+-- Jobs for people, newest first, by any of state, type, queue and schedule.
+SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
+    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout
+FROM pillars.jobs
+WHERE (%(before)s::bigint IS NULL OR id < %(before)s)
+  AND (%(state)s::text IS NULL OR state = %(state)s::pillars.job_state)
+  AND (%(type)s::text IS NULL OR type = %(type)s)
+  AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+  AND (%(schedule)s::text IS NULL OR schedule = %(schedule)s)
+ORDER BY id DESC LIMIT %(limit)s
+
+-- name: show_job
+-- One job for people.
+-- index: jobs_pkey
+SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
+    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout
+FROM pillars.jobs WHERE id = %(id)s
+
+-- name: retry_job
+-- Make a job that ended badly available again, at once.
+-- index: jobs_pkey
+UPDATE pillars.jobs
+SET state = 'available', run_at = now(), finished_at = NULL, worker_id = NULL, rescues = 0
+WHERE id = %(id)s AND state IN ('dead', 'cancelled', 'failed')
+RETURNING id
+
+-- name: cancel_job
+-- Cancel a job that waits.
+-- index: jobs_pkey
+UPDATE pillars.jobs
+SET state = 'cancelled', finished_at = now(), reason = %(reason)s
+WHERE id = %(id)s AND state IN ('available', 'failed')
+RETURNING id
+
+-- name: depth
+-- Unfinished jobs by queue and state, each queue counted up to a limit, and the age in seconds of
+-- the oldest job that is due and waits.
+-- index: jobs_ready
+WITH RECURSIVE queues AS (
+    (SELECT queue FROM pillars.jobs WHERE finished_at IS NULL ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT further.queue
+    FROM queues, LATERAL (
+        SELECT queue FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue > queues.queue ORDER BY queue LIMIT 1
+    ) AS further
+)
+SELECT queues.queue, counted.available, counted.running, counted.failed, counted.scheduled,
+    counted.oldest
+FROM queues, LATERAL (
+    SELECT count(*) FILTER (WHERE state = 'available' AND run_at <= now()),
+        count(*) FILTER (WHERE state = 'running'),
+        count(*) FILTER (WHERE state = 'failed'),
+        count(*) FILTER (WHERE state = 'available' AND run_at > now()),
+        coalesce(extract(epoch FROM now() - min(run_at) FILTER (
+            WHERE state IN ('available', 'failed') AND run_at <= now())), 0)::float8
+    FROM (SELECT state, run_at FROM pillars.jobs
+          WHERE finished_at IS NULL AND queue = queues.queue LIMIT %(limit)s) AS some
+) AS counted (available, running, failed, scheduled, oldest)

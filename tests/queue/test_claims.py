@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from pillars.ground.clock import SystemClock
+from pillars.queue.claims import Claims, Ended
+from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.states import JobState
+from pillars.queue.upkeep import MOST_RESCUES, rescue
+from tests.helpers import FakeClock
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pillars.db.database import Database
+
+
+@pytest.fixture
+def claims(database: Database) -> Claims:
+    return Claims(database.link("claims"), SystemClock())
+
+
+@pytest.fixture
+def worker(sql: psycopg.Connection[Any]) -> UUID:
+    return member(sql)
+
+
+def member(sql: psycopg.Connection[Any]) -> UUID:
+    identity = uuid4()
+    sql.execute(
+        "INSERT INTO pillars.members (id, role, name, state, pid, app_version) "
+        "VALUES (%s, 'worker', 'w', 'active', 1, '0')",
+        (identity,),
+    )
+    return identity
+
+
+async def put(database: Database, *jobs: NewJob) -> list[int]:
+    async with database.connection() as connection:
+        return list(await enqueue(connection, jobs))
+
+
+def states(sql: psycopg.Connection[Any]) -> list[str]:
+    return [row[0] for row in sql.execute("SELECT state FROM pillars.jobs ORDER BY id")]
+
+
+async def test_lower_priority_numbers_come_first_then_first_in_first_out(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+) -> None:
+    await put(database, *(NewJob(f"t{n}", priority=n % 2) for n in range(6)))
+
+    jobs = await claims.claim(worker, [], 10)
+
+    assert [job.type for job in jobs] == ["t0", "t2", "t4", "t1", "t3", "t5"]
+
+
+async def test_a_limit_takes_the_best_jobs_and_leaves_the_others_unlocked(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+    sql: psycopg.Connection[Any],
+) -> None:
+    await put(database, *(NewJob(f"t{n}", queue=f"q{n % 3}", priority=n) for n in range(6)))
+
+    jobs = await claims.claim(worker, [], 2)
+
+    assert [job.type for job in jobs] == ["t0", "t1"]
+    assert states(sql) == ["running"] * 2 + ["available"] * 4
+
+
+async def test_only_the_queues_asked_for_are_served(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+) -> None:
+    await put(database, NewJob("a", queue="one"), NewJob("b", queue="two"))
+
+    jobs = await claims.claim(worker, ["two"], 10)
+
+    assert [job.type for job in jobs] == ["b"]
+
+
+async def test_a_job_is_not_taken_before_its_time(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    worker: UUID,
+) -> None:
+    clock = FakeClock(datetime(2030, 1, 1, tzinfo=UTC))
+    claims = Claims(database.link("claims"), clock)
+    await put(database, NewJob("later", run_at=clock.now + timedelta(seconds=10)))
+
+    assert await claims.claim(worker, [], 10) == []
+    assert await claims.next_due([]) == pytest.approx(10)
+    clock.advance(10)
+    assert [job.type for job in await claims.claim(worker, [], 10)] == ["later"]
+
+
+async def test_a_worker_that_is_no_member_gets_nothing(database: Database, claims: Claims) -> None:
+    await put(database, NewJob("a"))
+
+    assert await claims.claim(uuid4(), [], 10) == []
+
+
+async def test_a_finish_is_refused_once_the_job_was_given_to_another(
+    database: Database,
+    claims: Claims,
+    sql: psycopg.Connection[Any],
+    worker: UUID,
+) -> None:
+    await put(database, NewJob("a"))
+    (late,) = await claims.claim(worker, [], 1)
+    async with database.transaction() as connection:
+        assert await rescue(connection, [worker]) == 1
+    other = member(sql)
+    (again,) = await claims.claim(other, [], 1)
+
+    refused = await claims.finish(worker, [Ended(late.id, late.attempt, JobState.SUCCEEDED)])
+    accepted = await claims.finish(other, [Ended(again.id, again.attempt, JobState.SUCCEEDED)])
+
+    assert refused == [late.id]
+    assert accepted == []
+    assert (again.attempt, again.failures) == (2, 0)
+    assert states(sql) == ["succeeded"]
+
+
+async def test_a_failed_job_waits_for_its_retry_and_a_dead_one_stays(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    worker: UUID,
+) -> None:
+    clock = FakeClock()
+    claims = Claims(database.link("claims"), clock)
+    await put(
+        database,
+        NewJob("a", run_at=clock.now),
+        NewJob("b", run_at=clock.now),
+    )
+    first, second = await claims.claim(worker, [], 2)
+
+    await claims.finish(
+        worker,
+        [
+            Ended(first.id, 1, JobState.FAILED, "boom", retry_in=30.0),
+            Ended(second.id, 1, JobState.DEAD, "boom"),
+        ],
+    )
+
+    assert states(sql) == ["failed", "dead"]
+    assert await claims.claim(worker, [], 2) == []
+    clock.advance(30)
+    assert [(job.type, job.failures) for job in await claims.claim(worker, [], 2)] == [("a", 1)]
+
+
+async def test_a_job_given_back_has_not_used_an_attempt(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+) -> None:
+    await put(database, NewJob("a"))
+    jobs = await claims.claim(worker, [], 1)
+
+    assert await claims.give_back(worker, jobs) == 1
+    assert [job.attempt for job in await claims.claim(worker, [], 1)] == [1]
+
+
+async def test_a_job_that_outlives_too_many_workers_is_dead(
+    database: Database,
+    claims: Claims,
+    sql: psycopg.Connection[Any],
+) -> None:
+    await put(database, NewJob("poison"))
+
+    for _ in range(MOST_RESCUES):
+        lost = member(sql)
+        assert len(await claims.claim(lost, [], 1)) == 1
+        async with database.transaction() as connection:
+            await rescue(connection, [lost])
+
+    assert states(sql) == ["dead"]
+
+
+async def test_two_workers_never_get_the_same_job(
+    database: Database,
+    sql: psycopg.Connection[Any],
+) -> None:
+    await put(database, *(NewJob("a") for _ in range(50)))
+    one, two = (Claims(database.link(f"c{n}"), SystemClock()) for n in range(2))
+
+    first, second = await one.claim(member(sql), [], 30), await two.claim(member(sql), [], 30)
+
+    assert len({job.id for job in first + second}) == len(first) + len(second) == 50

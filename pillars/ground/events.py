@@ -6,8 +6,8 @@ only after the commit it reports. Hot paths emit one event for a batch, never on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 
@@ -236,7 +236,8 @@ class TicksFired(Event):
     """One fire statement was committed.
 
     `lateness` holds, for each enqueued tick, the seconds from its instant to the commit, 0 where
-    it was early. `outcomes` counts ticks by outcome: enqueued, missed, duplicate.
+    it was early. `outcomes` counts ticks by outcome: enqueued, missed, duplicate. `queues` counts
+    the enqueued ones by the queue they went to.
     """
 
     schedules: int
@@ -244,6 +245,7 @@ class TicksFired(Event):
     lateness: tuple[float, ...]
     lost_races: int
     swept: bool
+    queues: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,17 @@ class TicksFired(Event):
     lateness: tuple[float, ...]
     lost_races: int
     swept: bool
+    queues: dict[str, int] = field(default_factory=dict)
     queues: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleBroken(Event):
+    """A schedule's next ticks could not be computed; it is left alone for `retry_in` seconds."""
+
+    schedule_id: int
+    error: str
+    retry_in: float
 
 
 @dataclass(frozen=True, slots=True)

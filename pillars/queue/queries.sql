@@ -17,12 +17,13 @@ INSERT INTO pillars.jobs (
 )
 SELECT
     schedule_id, fire_at, run_at,
-    CASE WHEN state = 'available' THEN NULL ELSE now() END,
-    timeout, state::pillars.job_state, slot, priority, max_attempts,
+    CASE WHEN reason IS NULL THEN NULL ELSE now() END,
+    timeout, (CASE WHEN reason IS NULL THEN 'available' ELSE 'missed' END)::pillars.job_state,
+    slot, priority, max_attempts,
     type, queue, args, schedule, retry, reason, ticks, fire_until
 FROM ticks
 ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
-RETURNING schedule_id, state
+RETURNING state, queue
 
 -- name: withdraw_ticks
 -- Take back the jobs of schedules that were enqueued ahead, are not due and not started.

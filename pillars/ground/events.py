@@ -245,7 +245,6 @@ class TicksFired(Event):
     lateness: tuple[float, ...]
     lost_races: int
     swept: bool
-    queues: dict[str, int] = field(default_factory=dict)
     queues: Mapping[str, int] = field(default_factory=dict)
 
 

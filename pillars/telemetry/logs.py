@@ -1,0 +1,294 @@
+"""Log lines from events: text for people, JSON for machines; the words are in `wording`.
+
+All loggers, ours and those of libraries and handlers, end in one handler: one format, one line a
+record, and no secret passes its filter.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from pillars.ground.events import Event, JobFinished, ProcessStopped, TicksFired
+from pillars.telemetry.wording import late_ticks, more_jobs, worded, words_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pillars.ground.clock import Clock
+    from pillars.ground.events import Events
+
+LINES_PER_SECOND = 20
+_LONGEST_FIELD = 20
+# Libraries that tell at INFO what nobody asked: each request, each file that was looked at.
+_TALKATIVE = ("aiohttp", "asyncio", "psycopg", "watchfiles")
+
+logger = logging.getLogger("pillars")
+
+
+def configure_logging(
+    format: Literal["text", "json"],  # noqa: A002 - the setting's word
+    role: str,
+    name: str,
+    level: int = logging.INFO,
+    stream: TextIO | None = None,
+) -> None:
+    """Send every record of this process through one handler; calling it again replaces it.
+
+    Args:
+        format: text for people, with colours on a terminal; json for machines.
+        role: server, worker or cron.
+        name: the process's name.
+        level: what is below it is dropped; libraries are heard from WARNING at the least.
+        stream: where the lines go; default standard output.
+    """
+    stream = stream or sys.stdout
+    handler = _Handler(stream)
+    handler.addFilter(redact_record)
+    handler.setFormatter(
+        JsonFormatter(role, name)
+        if format == "json"
+        else TextFormatter(role, name, colours=_wants_colours(stream)),
+    )
+    root = logging.getLogger()
+    for old in [one for one in root.handlers if isinstance(one, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(capture=True)
+
+
+class LogListener:
+    """Writes a line for each event that has words; floods of jobs become one line a second.
+
+    `step` is for a `Stepper`, so that the last second of a flood is told of in time.
+    """
+
+    def __init__(self, events: Events, clock: Clock) -> None:
+        """Listen to everything that has words."""
+        self._jobs = Throttle(clock, LINES_PER_SECOND)
+        # No tick has a line of its own: the first of a second tells of all since the last line.
+        self._ticks = Throttle(clock, 0)
+        for kind in worded() - {JobFinished, ProcessStopped}:
+            events.subscribe(kind, self._say)
+        events.subscribe(JobFinished, self._job_finished)
+        events.subscribe(TicksFired, self._ticks_fired)
+        events.subscribe(ProcessStopped, self._process_stopped)
+
+    async def step(self) -> float:
+        """Tell of jobs and ticks that had no line; returns 1 second."""
+        if self._jobs.second_is_over():
+            self._tell_jobs()
+        if self._ticks.second_is_over():
+            self._tell_ticks()
+        return 1.0
+
+    def _job_finished(self, event: JobFinished) -> None:
+        if self._jobs.second_is_over():
+            self._tell_jobs()
+        if self._jobs.admits(event.outcome):
+            self._say(event)
+
+    def _ticks_fired(self, event: TicksFired) -> None:
+        missed, enqueued = event.outcomes.get("missed", 0), event.outcomes.get("enqueued", 0)
+        if missed:
+            self._ticks.admits("missed", missed)
+        if enqueued and event.swept:
+            self._ticks.admits("swept", enqueued)
+        if self._ticks.second_is_over():
+            self._tell_ticks()
+
+    def _process_stopped(self, event: ProcessStopped) -> None:
+        self._tell_jobs()
+        self._tell_ticks()
+        self._say(event)
+
+    def _tell_jobs(self) -> None:
+        for outcome, count in self._jobs.reset().items():
+            level, text = more_jobs(count, outcome)
+            _write(level, "JobsFinished", text, {"outcome": outcome, "count": count})
+
+    def _tell_ticks(self) -> None:
+        for outcome, count in self._ticks.reset().items():
+            level, text = late_ticks(count, outcome)
+            _write(level, "TicksFired", text, {"outcome": outcome, "count": count})
+
+    def _say(self, event: Event) -> None:
+        words = words_for(event)
+        if words is None or not logger.isEnabledFor(words[0]):
+            return
+        fields = {field: getattr(event, field) for field in _fields(type(event))}
+        _write(words[0], type(event).__name__, words[1], fields)
+
+
+class Throttle:
+    """Lets so many of each kind through in a second and counts the others."""
+
+    def __init__(self, clock: Clock, limit: int) -> None:
+        """Start a second with the first one that comes."""
+        self._clock = clock
+        self._limit = limit
+        self._began = float("-inf")
+        self._came: dict[str, int] = {}
+
+    def second_is_over(self) -> bool:
+        """Tell whether it is time to `reset`."""
+        return self._clock.monotonic() - self._began >= 1.0
+
+    def admits(self, kind: str, count: int = 1) -> bool:
+        """Count some more of a kind; tell whether they are let through."""
+        came = self._came[kind] = self._came.get(kind, 0) + count
+        return came <= self._limit
+
+    def reset(self) -> dict[str, int]:
+        """Begin a new second; return how many of each kind were not let through."""
+        held = {kind: n - self._limit for kind, n in self._came.items() if n > self._limit}
+        self._came.clear()
+        self._began = self._clock.monotonic()
+        return held
+
+
+# ---- formats
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:01.123 cron/alpha  joined with 1,365 slots (ring 7)`, in local time."""
+
+    def __init__(self, role: str, name: str, *, colours: bool) -> None:
+        """Say on each line who speaks."""
+        super().__init__()
+        self._who = f"{role}/{name}"
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback follows it, indented."""
+        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        text = _one_line(record.getMessage())
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname}: {text}"
+        if not _is_ours(record):
+            text = f"{text} [{record.name}]"
+        if record.exc_text:
+            text += "".join(f"\n    {_one_line(line)}" for line in record.exc_text.splitlines())
+        if not self._colours:
+            return f"{time} {self._who}  {text}"
+        colour = _COLOURS.get(record.levelno, "")
+        return f"{_DIM}{time}{_PLAIN} {_CYAN}{self._who}{_PLAIN}  {colour}{text}{_PLAIN}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: ts (UTC), level, logger, event, role, name, message, event's fields."""
+
+    def __init__(self, role: str, name: str) -> None:
+        """Say in each object who speaks."""
+        super().__init__()
+        self._role = role
+        self._name = name
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object as one line."""
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": getattr(record, "event", None),
+            "role": self._role,
+            "name": self._name,
+            "message": record.getMessage(),
+        }
+        for field, value in getattr(record, "fields", {}).items():
+            # An event about another member has a role and a name too.
+            line[f"member_{field}" if field in line else field] = value
+        if record.exc_text:
+            line["traceback"] = record.exc_text
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """The handler of `configure_logging`, told from others by its type."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        # A terminal that cannot show a letter must not cost the line.
+        reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+# ---- secrets
+
+
+def redact(text: str) -> str:
+    """Return the text without passwords of URLs and without values of password-like keys."""
+    return _KEY.sub(r"\1***", _URL.sub(r"\1***@", text))
+
+
+def redact_record(record: logging.LogRecord) -> bool:
+    """Filter: let every record pass, with the secrets in message, fields and traceback hidden."""
+    record.msg = redact(record.getMessage())
+    record.args = ()
+    if record.exc_info and not record.exc_text:
+        record.exc_text = _TRACEBACK.formatException(record.exc_info)
+    if record.exc_text:
+        record.exc_text = redact(record.exc_text)
+    fields = getattr(record, "fields", None)
+    if fields:
+        record.fields = {field: _redacted(value) for field, value in fields.items()}
+    return True
+
+
+def _redacted(value: object) -> object:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, tuple):
+        # A batch of thousands of figures is no reading: say how many there were.
+        if len(value) > _LONGEST_FIELD:
+            return len(value)
+        return tuple(_redacted(item) for item in value)
+    return value
+
+
+# ---- helpers
+
+
+def _write(level: int, event: str, text: str, fields: dict[str, Any]) -> None:
+    # The text is the whole message: a `%` in it is no placeholder.
+    logger.log(level, "%s", text, extra={"event": event, "fields": fields})
+
+
+def _fields(kind: type[Event]) -> tuple[str, ...]:
+    return tuple(getattr(kind, "__dataclass_fields__", ()))
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name == "pillars" or record.name.startswith("pillars.")
+
+
+def _one_line(text: str) -> str:
+    # Job errors and requests are other people's text: no line breaks, no terminal commands.
+    return text.translate(_CONTROLS)
+
+
+def _wants_colours(stream: TextIO) -> bool:
+    no_colour = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not no_colour
+
+
+_URL = re.compile(r"(://[^\s:/@]*:)\S*@")
+_KEY = re.compile(
+    r"""((?:password|passwd|pwd|secret|token|api[_-]?key|authorization)["']?\s*[=:]\s*)"""
+    r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?:(?:bearer|basic)\s+)?[^\s"']+)""",
+    re.IGNORECASE,
+)
+_TRACEBACK = logging.Formatter()
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+_DIM, _CYAN, _PLAIN = "\x1b[2m", "\x1b[36m", "\x1b[0m"
+_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}

@@ -1,0 +1,128 @@
+"""Figures of the whole database, read on a timer and exported by the server alone.
+
+A scrape never queries the database: it would be slow when the database is, and cost as much as
+there are scrapers. What was read is exported for MAX_AGE seconds, then left out.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from pillars.db.statements import load_statements
+from pillars.queue.desk import depths
+from pillars.telemetry.catalog import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pillars.db.database import Database
+    from pillars.ground.clock import Clock
+    from pillars.telemetry.metrics import Metrics
+
+SQL = load_statements("pillars.telemetry")
+INTERVAL = 5.0
+MAX_AGE = 60.0
+ROLES = ("server", "worker", "cron")
+
+Holder = tuple[str, str, float | None]
+
+
+class Snapshot:
+    """Reads the database-wide figures; `step` is for a `Stepper`."""
+
+    def __init__(
+        self,
+        database: Database,
+        metrics: Metrics,
+        clock: Clock,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is read yet, so nothing is exported.
+
+        Args:
+            database: what to look at.
+            metrics: where the figures go.
+            clock: tells how old they are.
+            wall: the wall clock, in seconds since 1970, for the timestamp that is exported.
+        """
+        self._database = database
+        self._metrics = metrics
+        self._clock = clock
+        self._wall = wall
+        self._read_at = float("-inf")
+        self._horizon = Horizon(clock)
+        for metric in METRICS:
+            if metric.database_wide:
+                metrics.family(metric.name).export_while(self.fresh)
+
+    async def step(self) -> float:
+        """Read everything once; returns INTERVAL with jitter.
+
+        Raises:
+            psycopg.Error: the database cannot be read; what was read before stands for MAX_AGE.
+        """
+        await self._read_members()
+        await self._read_queues()
+        await self._read_upkeep()
+        self._read_at = self._clock.monotonic()
+        self._metrics.family("pillars_db_snapshot_timestamp_seconds").cell().value = self._wall()
+        return INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 - jitter is no secret
+
+    def fresh(self) -> bool:
+        """Tell whether the figures are young enough to be shown."""
+        return self._clock.monotonic() - self._read_at <= MAX_AGE
+
+    async def _read_members(self) -> None:
+        counts: dict[tuple[str, ...], float] = {(role,): 0.0 for role in ROLES}
+        for role, count in await self._database.fetch(SQL["members"]):
+            counts[role,] = count
+        self._metrics.family("pillars_members").replace(counts)
+
+    async def _read_queues(self) -> None:
+        depth: dict[tuple[str, ...], float] = {}
+        oldest: dict[tuple[str, ...], float] = {}
+        for queue in await depths(self._database):
+            name = self._metrics.admit_queue(queue.queue)
+            for state in ("available", "scheduled", "running", "failed"):
+                depth[name, state] = depth.get((name, state), 0.0) + getattr(queue, state)
+            oldest[name,] = max(oldest.get((name,), 0.0), queue.oldest)
+        self._metrics.family("pillars_queue_depth").replace(depth)
+        self._metrics.family("pillars_queue_oldest_seconds").replace(oldest)
+
+    async def _read_upkeep(self) -> None:
+        holders = await self._fetch("horizon")
+        age = self._horizon.age([(who, xid, seconds) for who, xid, seconds in holders])
+        self._metrics.family("pillars_db_oldest_xmin_age_seconds").cell().value = age
+        self._metrics.family("pillars_db_dead_tuples").replace(
+            {(table,): dead for table, dead in await self._fetch("dead_tuples")},
+        )
+
+    async def _fetch(self, name: str) -> Sequence[tuple[Any, ...]]:
+        return await self._database.fetch(SQL[name])
+
+
+class Horizon:
+    """The age of the oldest thing that holds back vacuum.
+
+    Replication slots, and sessions of standbys, hold a transaction without saying since when:
+    theirs is the time since they were first seen to hold that very transaction.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """Know of nobody yet."""
+        self._clock = clock
+        self._since: dict[tuple[str, str], float] = {}
+
+    def age(self, holders: list[Holder]) -> float:
+        """Return the greatest age in seconds, 0 when there are no holders.
+
+        Args:
+            holders: for each its name, the transaction it holds, seconds or None if not known.
+        """
+        now = self._clock.monotonic()
+        timeless = {(who, xid) for who, xid, age in holders if age is None}
+        self._since = {key: self._since.get(key, now) for key in timeless}
+        known = [age for _, _, age in holders if age is not None]
+        return max([*known, *(now - since for since in self._since.values())], default=0.0)

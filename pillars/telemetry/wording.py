@@ -1,0 +1,297 @@
+"""The wording of the log: what is said of each event, and how loudly.
+
+One event is one line. Events that come many times a second (heartbeats, passes, claims, requests)
+have no words: they are metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pillars.ground.events import (
+    DatabaseReached,
+    DatabaseUnreachable,
+    Event,
+    FinishRefused,
+    JobFinished,
+    JobsPruned,
+    JobsReturned,
+    LoopFailed,
+    LoopRecovered,
+    MemberExpelled,
+    MemberJoined,
+    MemberLeft,
+    MembershipLost,
+    MigrationApplied,
+    ProcessStarted,
+    ProcessStopped,
+    ProcessStopping,
+    RingMoved,
+    RingSeen,
+    ScheduleBroken,
+    SchedulesApplied,
+    SchedulesRefused,
+    SchedulesWaiting,
+    SchedulesWarned,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+
+Words = tuple[int, str]
+_MANY = 5
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_MILLISECOND = 0.001
+
+
+def words_for(event: Event) -> Words | None:
+    """Return level and text for an event; None where nothing is to be said."""
+    writer = _WRITERS.get(type(event))
+    return writer(event) if writer else None
+
+
+def worded() -> frozenset[type[Event]]:
+    """Return the types of event that have words."""
+    return frozenset(_WRITERS)
+
+
+def more_jobs(count: int, outcome: str) -> Words:
+    """Return level and text for jobs that ended without a line of their own."""
+    level = INFO if outcome in ("succeeded", "cancelled") else WARNING
+    return level, f"… and {count:,} more {_plural(count, 'job')} {outcome}"
+
+
+def late_ticks(count: int, outcome: str) -> Words:
+    """Return level and text for ticks that were swept or missed in about a second."""
+    ticks = f"{count:,} {_plural(count, 'tick')}"
+    if outcome == "swept":
+        return INFO, f"swept {ticks} that had not been enqueued in time"
+    return WARNING, f"recorded {ticks} as missed, as the schedules' catch-up rule says"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people do: `850 µs`, `12 ms`, `3.4 s`, `2m 5s`, `1h 3m`, `2d 4h`."""
+    if seconds < _MILLISECOND:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, name, smaller, smaller_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "m"),
+        (_MINUTE, "m", 1, "s"),
+    ):
+        if whole >= unit:
+            return f"{whole // unit}{name} {whole % unit // smaller}{smaller_name}"
+    return f"{whole} s"
+
+
+# ---- processes
+
+
+def _process_started(event: ProcessStarted) -> Words:
+    return INFO, f"ready at {event.url}" if event.url else "ready"
+
+
+def _process_stopping(event: ProcessStopping) -> Words:
+    return INFO, f"stopping ({event.reason}): finishing what is under way"
+
+
+def _process_stopped(_: ProcessStopped) -> Words:
+    return INFO, "stopped"
+
+
+def _loop_failed(event: LoopFailed) -> Words | None:
+    if not _power_of_two(event.failures):
+        return None
+    again = f", {event.failures:,} times in a row" if event.failures > 1 else ""
+    return WARNING, f"{event.loop} failed{again}: {event.error}; retry in {_retry(event.retry_in)}"
+
+
+def _loop_recovered(event: LoopRecovered) -> Words:
+    times = f"{event.failures:,} {_plural(event.failures, 'failure')}"
+    return INFO, f"{event.loop} works again after {times}"
+
+
+# ---- database
+
+
+def _database_unreachable(event: DatabaseUnreachable) -> Words | None:
+    if not _power_of_two(event.attempts):
+        return None
+    retry = _retry(event.retry_in)
+    return WARNING, f"cannot reach database {event.database}: {event.error}; retry in {retry}"
+
+
+def _database_reached(event: DatabaseReached) -> Words:
+    attempts = f"{event.attempts:,} failed {_plural(event.attempts, 'attempt')}"
+    return INFO, f"reached database {event.database} after {attempts}"
+
+
+def _migration_applied(event: MigrationApplied) -> Words:
+    return INFO, f"applied migration {event.number:04d} {event.name}"
+
+
+# ---- cluster
+
+
+def _member_joined(event: MemberJoined) -> Words:
+    if event.role != "cron":
+        return INFO, "joined"
+    return INFO, f"joined with {event.slots:,} slots (ring {event.ring_version})"
+
+
+def _ring_seen(event: RingSeen) -> Words:
+    change = f"+{event.gained:,} -{event.lost:,}"
+    return INFO, f"owns {event.slots:,} slots ({change}, ring {event.version})"
+
+
+def _ring_moved(event: RingMoved) -> Words:
+    return INFO, f"moved {event.moved:,} slots ({event.reason}, ring {event.version})"
+
+
+def _member_expelled(event: MemberExpelled) -> Words:
+    jobs = (
+        f", {event.jobs_rescued:,} of its jobs go back to the queue" if event.jobs_rescued else ""
+    )
+    silence = f"{event.reason} for {duration(event.silent_for)}"
+    return WARNING, f"expelled {event.role}/{event.name}: {silence}{jobs}"
+
+
+def _membership_lost(_: MembershipLost) -> Words:
+    return WARNING, "was expelled by another member: joining anew"
+
+
+def _member_left(_: MemberLeft) -> Words:
+    return INFO, "left in order"
+
+
+# ---- cron
+
+
+def _schedules_applied(event: SchedulesApplied) -> Words:
+    changes = [
+        f"{count:,} {what}"
+        for what, count in (
+            ("added", event.added),
+            ("changed", event.changed),
+            ("removed", event.removed),
+        )
+        if count
+    ]
+    text = f"applied schedules: {', '.join(changes) or 'nothing changed'}, {event.total:,} in all"
+    return INFO, f"{text} ({_some(event.names)})" if event.names else text
+
+
+def _schedules_refused(event: SchedulesRefused) -> Words:
+    count = len(event.faults)
+    faults = f"{count:,} {_plural(count, 'fault')}: {_some(event.faults, '; ')}"
+    return ERROR, f"schedules in {event.directory} refused, the old ones stay: {faults}"
+
+
+def _schedules_warned(event: SchedulesWarned) -> Words:
+    return WARNING, f"schedules: {_some(event.warnings, '; ')}"
+
+
+def _schedules_waiting(event: SchedulesWaiting) -> Words:
+    return WARNING, (
+        f"the schedule files here ({event.digest[:8]}) were superseded: "
+        f"{event.holders:,} live {_plural(event.holders, 'cron')} hold {event.current_digest[:8]}; "
+        "waiting"
+    )
+
+
+def _schedule_broken(event: ScheduleBroken) -> Words:
+    return ERROR, (
+        f"schedule {event.schedule_id} has no next tick: {event.error}; "
+        f"retry in {_retry(event.retry_in)}"
+    )
+
+
+# ---- queue and worker
+
+
+def _job_finished(event: JobFinished) -> Words:
+    job = f"job {event.job_id} {event.type}"
+    took = duration(event.seconds)
+    if event.outcome == "succeeded":
+        schedule = f" (schedule {event.schedule})" if event.schedule else ""
+        return INFO, f"{job} succeeded in {took}{schedule}"
+    if event.outcome == "cancelled":
+        return INFO, f"{job} was cancelled after {took}"
+    attempt = f"{event.outcome} after {took}, attempt {event.attempt}"
+    text = f"{job} {attempt}: {_first_line(event.error) or 'no reason given'}"
+    if event.retry_in is None:
+        return ERROR, text
+    return WARNING, f"{text}; retry in {_retry(event.retry_in)}"
+
+
+def _finish_refused(event: FinishRefused) -> Words:
+    count = len(event.job_ids)
+    jobs = f"{count:,} {_plural(count, 'job')} ({_some([str(job) for job in event.job_ids])})"
+    return WARNING, f"dropped late results of {jobs}: given to another worker meanwhile"
+
+
+def _jobs_returned(event: JobsReturned) -> Words:
+    return INFO, f"returned {event.count:,} {_plural(event.count, 'job')} that had not started"
+
+
+def _jobs_pruned(event: JobsPruned) -> Words:
+    return DEBUG, f"pruned {event.count:,} finished {_plural(event.count, 'job')}"
+
+
+# ---- helpers
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
+def _some(items: Sequence[str], separator: str = ", ") -> str:
+    shown = separator.join(items[:_MANY])
+    rest = len(items) - _MANY
+    return f"{shown}{separator}and {rest:,} more" if rest > 0 else shown
+
+
+def _first_line(text: str | None) -> str:
+    return text.strip().partition("\n")[0].strip() if text else ""
+
+
+def _retry(seconds: float) -> str:
+    return duration(max(seconds, _MILLISECOND))
+
+
+def _power_of_two(count: int) -> bool:
+    return count & (count - 1) == 0
+
+
+_WRITERS: dict[type[Event], Callable[[Any], Words | None]] = {
+    ProcessStarted: _process_started,
+    ProcessStopping: _process_stopping,
+    ProcessStopped: _process_stopped,
+    LoopFailed: _loop_failed,
+    LoopRecovered: _loop_recovered,
+    DatabaseUnreachable: _database_unreachable,
+    DatabaseReached: _database_reached,
+    MigrationApplied: _migration_applied,
+    MemberJoined: _member_joined,
+    RingSeen: _ring_seen,
+    RingMoved: _ring_moved,
+    MemberExpelled: _member_expelled,
+    MembershipLost: _membership_lost,
+    MemberLeft: _member_left,
+    SchedulesApplied: _schedules_applied,
+    SchedulesRefused: _schedules_refused,
+    SchedulesWarned: _schedules_warned,
+    SchedulesWaiting: _schedules_waiting,
+    ScheduleBroken: _schedule_broken,
+    JobFinished: _job_finished,
+    FinishRefused: _finish_refused,
+    JobsReturned: _jobs_returned,
+    JobsPruned: _jobs_pruned,
+}

@@ -4,12 +4,12 @@
                                           |
                                           +-- silent for a lease, or without progress: expelled
 
-Who is authoritative: the tables. What this process believes (its slots, the version of the ring) is a
-copy that is at most one heartbeat old, and nothing unsafe follows from a stale copy: a fire is fenced
-by the schedule's version, a claim by the member's row, a finish by worker and attempt.
+Who is authoritative: the tables. What this process believes (its slots, the version of the ring)
+is a copy that is at most one heartbeat old, and nothing unsafe follows from a stale copy: a fire is
+fenced by the schedule's version, a claim by the member's row, a finish by worker and attempt.
 
-- The lease runs on the database's clock. Only a member whose own heartbeats were not interrupted for
-  a whole lease may expel others, so after a stall of the database nobody is expelled wrongly.
+- The lease runs on the database's clock. Only a member whose own heartbeats were not interrupted
+  for a whole lease may expel others, so after a stall of the database nobody is expelled wrongly.
 - A member that could not heartbeat for 0.8 lease, by its own monotonic clock and counted from when
   the last good heartbeat was sent, stops firing by ownership.
 - A member that finds its row gone drops its slots and joins anew under a new id.
@@ -200,8 +200,8 @@ class Membership:
 
     async def handed_over(self, version: int) -> bool:
         """Tell whether every active cron has taken over this version of the ring."""
-        ((waiting,),) = await self._link.fetch(SQL["not_yet_seen"], {"version": version})
-        return waiting == 0
+        rows = await self._link.fetch(SQL["not_yet_seen"], {"version": version})
+        return bool(rows[0][0] == 0)
 
     async def leave(self) -> None:
         """Remove the row; jobs this process still held go back to the queue."""
@@ -215,14 +215,6 @@ class Membership:
         self._emit(MemberLeft(self.role, self.name, str(member.id)))
         self.member_id = None
         self._mask = _NO_SLOTS
-
-    async def holders_of(self, digest: str) -> int:
-        """Return how many other live crons hold this set of schedule files."""
-        rows = await self._link.fetch(
-            SQL["holders"],
-            {"digest": digest, "id": self.member_id, "lease": self._lease},
-        )
-        return int(rows[0][0])
 
     # ---- helpers
 

@@ -115,6 +115,17 @@ async def expel(
     return [Expelled(*row) for row in rows]
 
 
+async def holders(
+    connection: AsyncConnection[Any],
+    digest: str,
+    me: UUID | None,
+    lease: float,
+) -> int:
+    """Return how many live crons other than `me` hold a set of schedule files."""
+    rows = await fetch(connection, SQL["holders"], {"digest": digest, "id": me, "lease": lease})
+    return int(rows[0][0])
+
+
 async def lock_ring(connection: AsyncConnection[Any]) -> tuple[int, list[UUID | None]]:
     """Hold the ring until the transaction ends; return its version and map."""
     ((version, owners),) = await fetch(connection, SQL["lock_ring"])

@@ -104,5 +104,6 @@ FROM pillars.ring_log ORDER BY version DESC LIMIT %(limit)s
 -- name: holders
 -- Live crons that hold a set of schedule files.
 SELECT count(*) FROM pillars.members
-WHERE role = 'cron' AND schedules_digest = %(digest)s AND id <> %(id)s
+WHERE role = 'cron' AND schedules_digest = %(digest)s
+  AND id IS DISTINCT FROM %(id)s::uuid
   AND heartbeat_at > now() - make_interval(secs => %(lease)s)

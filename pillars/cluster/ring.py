@@ -1,10 +1,10 @@
 """The ring: which member owns which slot. Values and pure functions only.
 
-Consistent hashing with a quota. A schedule's slot is the top 12 bits of mmh3 of its name. Each member
-prefers slots by rendezvous hash (Thaler and Ravishankar, 1998: highest random weight), mmh3 of the
-slot seeded by the member's name. Every member holds floor or ceil of 4096/N slots, so the shares are
-equal, and whoever holds a slot keeps it unless the quota forces a move, so a change moves as few
-slots as any assignment with equal shares could.
+Consistent hashing with a quota. A schedule's slot is the top 12 bits of mmh3 of its name. Each
+member prefers slots by rendezvous hash (Thaler and Ravishankar, 1998: highest random weight), mmh3
+of the slot seeded by the member's name. Every member holds floor or ceil of 4096/N slots, so the
+shares are equal, and whoever holds a slot keeps it unless the quota forces a move, so a change
+moves as few slots as any assignment with equal shares could.
 """
 
 from __future__ import annotations

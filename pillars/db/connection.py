@@ -91,7 +91,9 @@ def describe_dsn(dsn: Secret) -> str:
         parts = conninfo_to_dict(dsn.reveal())
     except psycopg.ProgrammingError:
         return "(unreadable URL)"
-    return f"{parts.get('dbname', '?')} at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+    return (
+        f"{parts.get('dbname', '?')} at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+    )
 
 
 async def connect(dsn: Secret, application_name: str) -> tuple[AsyncConnection[Any], bool]:

@@ -18,8 +18,8 @@ from psycopg_pool import AsyncConnectionPool
 from pillars.db.connection import (
     LOCAL_LIMITS,
     STATEMENT_TIMEOUT,
-    conninfo,
     connect,
+    conninfo,
     describe_dsn,
     fetch,
 )

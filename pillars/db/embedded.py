@@ -120,7 +120,9 @@ class EmbeddedPostgres:
         """Stop the cluster if it runs, waiting for its final checkpoint, and let go of it."""
         try:
             if self.running() is not None:
-                self._run("pg_ctl", "stop", "-w", "-t", str(START_TIMEOUT), "-m", mode, *self._where)
+                self._run(
+                    "pg_ctl", "stop", "-w", "-t", str(START_TIMEOUT), "-m", mode, *self._where
+                )
         finally:
             self._release()
 

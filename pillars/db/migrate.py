@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from pillars.ground.events import MigrationApplied
 
@@ -41,8 +41,7 @@ def migrations() -> list[Migration]:
     for file in files("pillars.db").joinpath("migrations").iterdir():
         match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
         if match:
-            text = cast("LiteralString", file.read_text(encoding="utf-8"))
-            found.append(Migration(int(match[1]), match[2], text))
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
     return sorted(found, key=lambda migration: migration.number)
 
 

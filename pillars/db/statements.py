@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, LiteralString, cast
+from typing import TYPE_CHECKING, LiteralString
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,8 +57,7 @@ def _statement(name: str, body: str, where: str) -> Statement:
         raise ValueError(f"{where}: statement {name!r} has no description")
     return Statement(
         name=name,
-        # The text is a file of this package, as constant as a literal.
-        sql=cast("LiteralString", sql.removesuffix(";")),
+        sql=sql.removesuffix(";"),
         description=" ".join(prose),
         index=indexes[0] if indexes else None,
     )

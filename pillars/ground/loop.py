@@ -73,7 +73,7 @@ class Stepper:
             await self._wait(delay)
 
     def _pause(self, failures: int) -> float:
-        ceiling = min(self._longest_retry, FIRST_RETRY * 2 ** min(failures, 20))
+        ceiling = min(self._longest_retry, FIRST_RETRY * 2.0 ** min(failures, 20))
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 
     async def _wait(self, delay: float) -> None:

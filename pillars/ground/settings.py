@@ -155,7 +155,9 @@ _LONGEST_LOOKAHEAD = 60.0
 
 def _url(text: str) -> Secret:
     if not re.match(r"postgres(ql)?://", text) and "=" not in text:
-        raise ValueError("not a PostgreSQL URL: write postgresql://user:password@host:5432/database")
+        raise ValueError(
+            "not a PostgreSQL URL: write postgresql://user:password@host:5432/database"
+        )
     return Secret(text)
 
 

@@ -1,7 +1,7 @@
 """Taking jobs off the queue and saying how they ended; batches in both directions.
 
-Each write that follows a claim is fenced by worker and attempt: a worker that was taken for dead and
-comes back changes nothing.
+Each write that follows a claim is fenced by worker and attempt: a worker that was taken for dead
+and comes back changes nothing.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Claims:
         if good:
             taken.update(await self._write("succeed", worker_id, good))
         if bad:
-            extra = {
+            extra: dict[str, list[Any]] = {
                 "states": [result.state.value for result in bad],
                 "errors": [result.error for result in bad],
                 "retry_in": [result.retry_in for result in bad],
@@ -124,6 +124,15 @@ class Claims:
             },
         )
         return len(rows)
+
+    async def give_back_others(self, worker_id: UUID, held: Sequence[JobId]) -> int:
+        """Return this worker's running jobs other than those it knows it holds; returns how many.
+
+        They are jobs of a claim that was committed and whose answer never arrived. Not to be called
+        while a claim is under way.
+        """
+        params = {"worker_id": worker_id, "held": list(held)}
+        return len(await self._link.fetch(SQL["give_back_others"], params))
 
     async def _write(
         self,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pillars.ground.errors import PillarsError
 from pillars.queue.jobs import SQL
-from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
     from pillars.db.database import Database
+    from pillars.queue.states import JobState
 
 # Depths beyond this are shown as this: counting millions each few seconds helps nobody.
 DEPTH_LIMIT = 100_000

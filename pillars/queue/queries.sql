@@ -34,6 +34,21 @@ WHERE schedule_id = ANY(%(schedule_ids)s::bigint[])
   AND state = 'available' AND attempt = 0
 RETURNING id
 
+-- name: record_missed
+-- Record ticks that will never become work, each row a run of them.
+-- index: jobs_tick
+INSERT INTO pillars.jobs (
+    schedule_id, fire_at, run_at, finished_at, state, slot, type, queue, schedule, reason, ticks,
+    fire_until
+)
+SELECT schedule_id, to_timestamp(fire_at), to_timestamp(fire_at), now(), 'missed', slot, type, queue,
+    schedule, reason, ticks, to_timestamp(fire_until)
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS missed (
+    schedule_id bigint, fire_at float8, slot smallint, type text, queue text, schedule text,
+    reason text, ticks integer, fire_until float8
+)
+ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
+
 -- name: claim
 -- Take due jobs for a worker: best priority first, then the queue whose first job is oldest.
 -- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
@@ -150,6 +165,16 @@ FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt)
 WHERE jobs.id = result.id AND jobs.attempt = result.attempt
   AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
 RETURNING jobs.id
+
+-- name: give_back_others
+-- Return the jobs this worker runs by the table but not by its own knowledge: their claim was
+-- committed and its answer lost.
+-- index: jobs_ready
+UPDATE pillars.jobs
+SET state = 'available', worker_id = NULL, started_at = NULL, attempt = attempt - 1
+WHERE finished_at IS NULL AND state = 'running' AND worker_id = %(worker_id)s
+  AND id <> ALL(%(held)s::bigint[])
+RETURNING id
 
 -- name: rescue
 -- Put the running jobs of lost workers back; one that outlived too many workers is dead.

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from pillars.cluster.agent import Membership
 from pillars.cluster.members import list_members
@@ -15,6 +15,7 @@ from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     import psycopg
 
@@ -64,8 +65,10 @@ async def joined(make: Callable[..., Membership], *names: str) -> list[Membershi
 
 def age(sql: psycopg.Connection[Any], column: str, member: UUID | None, seconds: float) -> None:
     sql.execute(
-        f"UPDATE pillars.members SET {column} = now() - make_interval(secs => %s) "
-        "WHERE %s::uuid IS NULL OR id = %s",
+        SQL(
+            "UPDATE pillars.members SET {} = now() - make_interval(secs => %s) "
+            "WHERE %s::uuid IS NULL OR id = %s",
+        ).format(Identifier(column)),
         (seconds, member, member),
     )
 

@@ -88,7 +88,6 @@ async def test_only_the_queues_asked_for_are_served(
 
 async def test_a_job_is_not_taken_before_its_time(
     database: Database,
-    sql: psycopg.Connection[Any],
     worker: UUID,
 ) -> None:
     clock = FakeClock(datetime(2030, 1, 1, tzinfo=UTC))

@@ -1,0 +1,191 @@
+-- name: due
+-- Schedules of our slots to be fired: those enqueued ahead up to a horizon, the others at their time.
+-- index: schedules_due
+SELECT id, version, extract(epoch FROM next_fire_at)::bigint, timing, catchup, catchup_window,
+    catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END,
+    extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
+FROM pillars.schedules
+WHERE enabled
+  AND next_fire_at <= coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lookahead)s)
+  AND (ahead OR next_fire_at <= coalesce(%(now)s::timestamptz, now()))
+  AND get_bit(%(slots)s::bytea, slot) = 1
+  AND id <> ALL(%(except)s::bigint[])
+ORDER BY next_fire_at LIMIT %(limit)s
+
+-- name: overdue
+-- Schedules of any slot that their owner should long have fired; those being fired now are skipped.
+-- index: schedules_due
+SELECT id, version, extract(epoch FROM next_fire_at)::bigint, timing, catchup, catchup_window,
+    catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END,
+    extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
+FROM pillars.schedules
+WHERE enabled
+  AND next_fire_at <= coalesce(%(now)s::timestamptz, now())
+                      + make_interval(secs => greatest(%(ahead_by)s, 0::float8))
+  AND next_fire_at <= coalesce(%(now)s::timestamptz, now())
+                      + make_interval(secs => CASE WHEN ahead THEN %(ahead_by)s ELSE -%(late_by)s END)
+  AND id <> ALL(%(except)s::bigint[])
+ORDER BY next_fire_at LIMIT %(limit)s
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: upcoming
+-- Seconds until one of our schedules comes within the horizon, NULL if none does within `window`.
+-- index: schedules_due
+SELECT extract(epoch FROM least(
+    (SELECT next_fire_at FROM pillars.schedules
+     WHERE enabled AND NOT ahead
+       AND next_fire_at > coalesce(%(now)s::timestamptz, now())
+       AND next_fire_at <= coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(window)s)
+       AND get_bit(%(slots)s::bytea, slot) = 1
+     ORDER BY next_fire_at LIMIT 1),
+    (SELECT next_fire_at FROM pillars.schedules
+     WHERE enabled AND ahead
+       AND next_fire_at > coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lookahead)s)
+       AND next_fire_at <= coalesce(%(now)s::timestamptz, now())
+                           + make_interval(secs => %(lookahead)s + %(window)s)
+       AND get_bit(%(slots)s::bytea, slot) = 1
+     ORDER BY next_fire_at LIMIT 1) - make_interval(secs => %(lookahead)s)
+) - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8
+
+-- name: move_cursors
+-- The first half of the fire statement: compare-and-swap the version, move the cursor. Whoever
+-- planned from an older version changes no row. The queue's insert_ticks is the second half.
+-- index: schedules_pkey
+WITH moved AS (
+    UPDATE pillars.schedules AS schedules
+    SET version = schedules.version + 1,
+        next_fire_at = to_timestamp(plan.next_fire_at),
+        last_fire_at = to_timestamp(plan.last_fire_at)
+    FROM unnest(
+        %(ids)s::bigint[], %(versions)s::integer[], %(next)s::float8[], %(last)s::float8[]
+    ) AS plan (id, version, next_fire_at, last_fire_at)
+    WHERE schedules.id = plan.id AND schedules.version = plan.version AND schedules.enabled
+    RETURNING schedules.id, schedules.slot, schedules.priority, schedules.job, schedules.queue,
+        schedules.args, schedules.timeout, schedules.retry, schedules.name
+), ticks AS (
+    SELECT moved.id AS schedule_id, to_timestamp(tick.fire_at) AS fire_at,
+        to_timestamp(tick.run_at) AS run_at, moved.timeout, moved.slot, moved.priority,
+        (moved.retry ->> 'max_attempts')::smallint AS max_attempts, moved.job AS type, moved.queue,
+        moved.args, moved.name AS schedule, moved.retry, tick.reason, tick.ticks,
+        to_timestamp(tick.fire_until) AS fire_until
+    FROM unnest(
+        %(tick_ids)s::bigint[], %(fire_at)s::float8[], %(run_at)s::float8[], %(reasons)s::text[],
+        %(ticks)s::integer[], %(fire_until)s::float8[]
+    ) AS tick (id, fire_at, run_at, reason, ticks, fire_until)
+    JOIN moved ON moved.id = tick.id
+)
+
+-- name: count_fired
+-- The end of the fire statement: how many schedules moved (and which, if not all), what was written.
+SELECT 'moved', NULL::text, count(*),
+    CASE WHEN count(*) < %(planned)s THEN coalesce(array_agg(id), '{}') END
+FROM moved
+UNION ALL
+SELECT state::text, queue, count(*), NULL FROM inserted GROUP BY state, queue
+
+-- name: now
+-- The database's clock in epoch seconds.
+SELECT extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
+
+-- name: lock_schedules
+-- Changes of definitions happen one after another.
+SELECT pg_advisory_xact_lock(%(lock)s)
+
+-- name: current_set
+-- The set of schedule files in force.
+SELECT sequence, digest, revision FROM pillars.schedule_sets ORDER BY sequence DESC LIMIT 1
+
+-- name: was_in_force
+-- Whether a set of schedule files was in force before.
+SELECT EXISTS (SELECT FROM pillars.schedule_sets WHERE digest = %(digest)s)
+
+-- name: add_set
+-- Record that a set of schedule files came into force.
+INSERT INTO pillars.schedule_sets (digest, revision, schedules, applied_by)
+VALUES (%(digest)s, %(revision)s, %(schedules)s, %(applied_by)s)
+RETURNING sequence
+
+-- name: known_schedules
+-- What a reconcile has to compare: by name, or everything that came from files.
+SELECT name, id, fingerprint, source, timing, enabled, slot, job, queue,
+    extract(epoch FROM next_fire_at)::bigint
+FROM pillars.schedules
+WHERE source = 'file' OR name = ANY(%(names)s::text[])
+
+-- name: put_schedules
+-- Insert or replace definitions from a JSON array; the cursor is set by the caller.
+INSERT INTO pillars.schedules (
+    name, slot, priority, jitter, enabled, ahead, next_fire_at, timing, job, queue, args, catchup,
+    catchup_window, catchup_limit, overlap, timeout, retry, source, origin, definition, fingerprint
+)
+SELECT name, slot, priority, jitter, enabled, ahead, to_timestamp(next_fire_at), timing, job, queue,
+    args, catchup, catchup_window, catchup_limit, overlap, timeout, retry, source, origin,
+    definition, fingerprint
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS new (
+    name text, slot smallint, priority smallint, jitter integer, enabled boolean, ahead boolean,
+    next_fire_at float8, timing text, job text, queue text, args jsonb, catchup text,
+    catchup_window integer, catchup_limit integer, overlap text, timeout real, retry jsonb,
+    source text, origin text, definition jsonb, fingerprint text
+)
+ON CONFLICT (name) DO UPDATE SET
+    version = schedules.version + 1, slot = EXCLUDED.slot, priority = EXCLUDED.priority,
+    jitter = EXCLUDED.jitter, enabled = EXCLUDED.enabled AND schedules.paused_at IS NULL,
+    ahead = EXCLUDED.ahead, next_fire_at = EXCLUDED.next_fire_at,
+    last_fire_at = least(schedules.last_fire_at, now()), timing = EXCLUDED.timing,
+    job = EXCLUDED.job, queue = EXCLUDED.queue, args = EXCLUDED.args, catchup = EXCLUDED.catchup,
+    catchup_window = EXCLUDED.catchup_window, catchup_limit = EXCLUDED.catchup_limit,
+    overlap = EXCLUDED.overlap, timeout = EXCLUDED.timeout, retry = EXCLUDED.retry,
+    source = EXCLUDED.source, origin = EXCLUDED.origin, definition = EXCLUDED.definition,
+    fingerprint = EXCLUDED.fingerprint, updated_at = now()
+
+-- name: move_origins
+-- Note where unchanged definitions are written now.
+UPDATE pillars.schedules SET origin = new.origin
+FROM unnest(%(names)s::text[], %(origins)s::text[]) AS new (name, origin)
+WHERE schedules.name = new.name AND schedules.origin IS DISTINCT FROM new.origin
+
+-- name: remove_schedules
+-- Delete definitions.
+DELETE FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[])
+
+-- name: lock_schedule
+-- One schedule, held for a change.
+SELECT id, version, timing, enabled, paused_at IS NOT NULL, source,
+    (definition ->> 'enabled')::boolean IS NOT FALSE,
+    extract(epoch FROM next_fire_at)::bigint, extract(epoch FROM last_fire_at)::bigint
+FROM pillars.schedules WHERE name = %(name)s FOR UPDATE
+
+-- name: set_cursor
+-- Pause or resume: whether the schedule fires, and where it goes on.
+UPDATE pillars.schedules
+SET version = version + 1, enabled = %(enabled)s, next_fire_at = to_timestamp(%(next)s::float8),
+    paused_at = CASE WHEN %(paused)s THEN coalesce(paused_at, now()) END,
+    last_fire_at = least(last_fire_at, now()), updated_at = now()
+WHERE id = %(id)s
+
+-- name: list_schedules
+-- Schedules by name, a page at a time.
+SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, last_fire_at, source,
+    origin, definition, updated_at
+FROM pillars.schedules
+WHERE %(after)s::text IS NULL OR name > %(after)s
+ORDER BY name LIMIT %(limit)s
+
+-- name: soonest_schedules
+-- The schedules that fire next.
+-- index: schedules_due
+SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, last_fire_at, source,
+    origin, definition, updated_at
+FROM pillars.schedules
+WHERE enabled AND next_fire_at IS NOT NULL
+ORDER BY next_fire_at, slot LIMIT %(limit)s
+
+-- name: show_schedule
+-- One schedule by name.
+SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, last_fire_at, source,
+    origin, definition, updated_at
+FROM pillars.schedules WHERE name = %(name)s
+
+-- name: count_owned
+-- How many schedules lie in our slots.
+SELECT count(*) FROM pillars.schedules WHERE get_bit(%(slots)s::bytea, slot) = 1

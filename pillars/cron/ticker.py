@@ -1,0 +1,248 @@
+"""The ticker: looks for what is due, plans it, fires it.
+
+    poll (one SELECT) -> plan (pure) -> fire (one statement: compare-and-swap, cursor, jobs)
+
+Safety is in the fire statement alone. It changes a schedule only if its version is still the one
+the plan was made from, so it does not matter who polls what: a replica that was paused between poll
+and fire, or that believes in an old ring, changes zero rows. The unique key (schedule_id, fire_at)
+is the second lock on the same door.
+
+Two tickers run in each cron process, with a link each:
+
+- `OwnTicker` fires the slots this process owns, `lookahead` before their time;
+- `SweepTicker` looks, about once a second, for ticks of any slot that their owner should long have
+  fired, so one living replica is enough for nothing to be missed, whatever the membership says.
+
+What happens on failures: the process dies before the fire, and another fires from the same cursor;
+it dies after the commit, and the cursor has moved; the commit's answer is lost, and the next poll
+reads the truth; the database is gone, and the loop tries again for ever.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from pillars.cron.plan import Due, Plan, plan_fires
+from pillars.db.statements import Statement, load_statements
+from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
+from pillars.ground.loop import describe
+from pillars.queue.jobs import SQL as QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pillars.db.database import Link
+    from pillars.ground.clock import Clock
+    from pillars.ground.events import Emit
+
+SQL = load_statements("pillars.cron")
+BATCH = 1_000
+# The longest sleep of the own ticker, seconds: a new or edited schedule is noticed within it.
+WINDOW = 0.5
+SWEEP_EVERY = 1.0
+# A tick that is decided at its time is left to its owner for this long.
+SWEEP_LATE = 0.25
+# A schedule that cannot be planned is tried again after this many seconds.
+_BROKEN_FOR = 60.0
+# Overdue by more than this many seconds is worth an alarm.
+_OVERDUE = 1.0
+
+
+def _fire_statement() -> Statement:
+    parts: tuple[LiteralString, ...] = (
+        SQL["move_cursors"].sql,
+        ", inserted AS (",
+        QUEUE["insert_ticks"].sql,
+        ") ",
+        SQL["count_fired"].sql,
+    )
+    return Statement("fire", "".join(parts), SQL["move_cursors"].description, "schedules_pkey")
+
+
+FIRE = _fire_statement()
+
+
+class Firing:
+    """What both tickers do with the schedules they found: plan, fire, report."""
+
+    def __init__(
+        self, link: Link, emit: Emit, clock: Clock, lookahead: float, *, swept: bool
+    ) -> None:
+        """Fire over this link; `lookahead` in seconds."""
+        self._link = link
+        self._emit = emit
+        self._clock = clock
+        self._lookahead = lookahead
+        self._swept = swept
+        self._broken: dict[int, float] = {}
+
+    def broken(self) -> list[int]:
+        """Return the ids of schedules to be left alone for now."""
+        now = self._clock.monotonic()
+        self._broken = {key: until for key, until in self._broken.items() if until > now}
+        return list(self._broken)
+
+    async def fire(self, rows: Sequence[tuple[Any, ...]], polled_at: float) -> int:
+        """Fire what a poll found; returns how many schedules were overdue.
+
+        Args:
+            rows: of the statements `due` or `overdue`.
+            polled_at: monotonic time when the poll's answer came.
+        """
+        now: float = rows[0][-1]
+        dues = [Due(*row[:-1]) for row in rows]
+        plans = [plan for due in dues if (plan := self._plan(due, now)) is not None]
+        if plans:
+            # In order of id: two replicas that fire the same schedules never wait crosswise.
+            plans.sort(key=lambda plan: plan.due.id)
+            answer = await self._link.fetch(FIRE, _arrays(plans))
+            committed = now + self._clock.monotonic() - polled_at
+            self._emit(self._fired(plans, answer, committed))
+        return sum(due.next_fire_at < now - _OVERDUE for due in dues)
+
+    def _plan(self, due: Due, now: float) -> Plan | None:
+        try:
+            return plan_fires(due, now, self._lookahead)
+        except Exception as error:  # noqa: BLE001 - one bad schedule must not stop the others
+            self._broken[due.id] = self._clock.monotonic() + _BROKEN_FOR
+            self._emit(ScheduleBroken(due.id, describe(error), _BROKEN_FOR))
+            return None
+
+    def _fired(
+        self,
+        plans: Sequence[Plan],
+        answer: Sequence[tuple[Any, ...]],
+        committed: float,
+    ) -> TicksFired:
+        _, _, moved, ids = answer[0]
+        won = plans if ids is None else [plan for plan in plans if plan.due.id in ids]
+        outcomes: Counter[str] = Counter()
+        queues: Counter[str] = Counter()
+        for state, queue, count, _ in answer[1:]:
+            outcomes["enqueued" if state == "available" else state] += count
+            if state == "available":
+                queues[queue] += count
+        planned = sum(len(plan.ticks) for plan in won)
+        if planned > outcomes.total():
+            outcomes["duplicate"] = planned - outcomes.total()
+        lateness = tuple(
+            max(0.0, committed - tick.fire_at)
+            for plan in won
+            for tick in plan.ticks
+            if tick.reason is None
+        )
+        return TicksFired(
+            schedules=moved,
+            outcomes=dict(outcomes),
+            lateness=lateness,
+            lost_races=len(plans) - moved,
+            swept=self._swept,
+            queues=dict(queues),
+        )
+
+
+class OwnTicker:
+    """Fires the schedules in the slots this process owns."""
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        slots: Callable[[], bytes],
+        progressed: Callable[[], None],
+        lookahead: float,
+        emit: Emit,
+        clock: Clock,
+    ) -> None:
+        """Set up the ticker.
+
+        Args:
+            link: a connection of its own.
+            slots: returns the owned slots as get_bit counts them.
+            progressed: called after each step that did its work.
+            lookahead: seconds before its time that a tick is enqueued.
+            emit: receives TicksFired, PassCompleted and ScheduleBroken.
+            clock: monotonic time; a test's clock also owns the database's time.
+        """
+        self._link = link
+        self._slots = slots
+        self._progressed = progressed
+        self._lookahead = lookahead
+        self._emit = emit
+        self._clock = clock
+        self._firing = Firing(link, emit, clock, lookahead, swept=False)
+        self._began: float | None = None
+        self._overdue = 0
+
+    async def step(self) -> float:
+        """Fire one batch of what is due; returns the seconds until there may be more."""
+        if self._began is None:
+            self._began, self._overdue = self._clock.monotonic(), 0
+        params = {
+            "slots": self._slots(),
+            "now": self._clock.database_now(),
+            "lookahead": self._lookahead,
+            "except": self._firing.broken(),
+            "limit": BATCH,
+            "window": WINDOW,
+        }
+        rows = await self._link.fetch(SQL["due"], params)
+        if rows:
+            self._overdue += await self._firing.fire(rows, self._clock.monotonic())
+        self._progressed()
+        if len(rows) == BATCH:
+            return 0.0
+        self._emit(PassCompleted(self._clock.monotonic() - self._began, self._overdue))
+        self._began = None
+        ((delay,),) = await self._link.fetch(SQL["upcoming"], params)
+        return WINDOW if delay is None else min(WINDOW, max(0.0, delay))
+
+
+class SweepTicker:
+    """Fires what any owner should long have fired."""
+
+    def __init__(self, link: Link, *, lookahead: float, emit: Emit, clock: Clock) -> None:
+        """Sweep over this link; `lookahead` in seconds is the owners'."""
+        self._link = link
+        self._lookahead = lookahead
+        self._emit = emit
+        self._clock = clock
+        self._firing = Firing(link, emit, clock, lookahead, swept=True)
+
+    async def step(self) -> float:
+        """Take one batch of neglected schedules; returns the seconds until the next sweep."""
+        rows = await self._link.fetch(
+            SQL["overdue"],
+            {
+                "now": self._clock.database_now(),
+                # Half of nothing is nothing: without look-ahead the owner needs a head start.
+                "ahead_by": self._lookahead / 5 if self._lookahead > 0 else -SWEEP_LATE,
+                "late_by": SWEEP_LATE,
+                "except": self._firing.broken(),
+                "limit": BATCH,
+            },
+        )
+        if rows:
+            await self._firing.fire(rows, self._clock.monotonic())
+        if len(rows) == BATCH:
+            return 0.0
+        return SWEEP_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
+
+
+def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
+    ticks = [(plan.due.id, tick) for plan in plans for tick in plan.ticks]
+    return {
+        "planned": len(plans),
+        "ids": [plan.due.id for plan in plans],
+        "versions": [plan.due.version for plan in plans],
+        "next": [plan.next_fire_at for plan in plans],
+        "last": [plan.last_fire_at for plan in plans],
+        "tick_ids": [schedule_id for schedule_id, _ in ticks],
+        "fire_at": [tick.fire_at for _, tick in ticks],
+        "run_at": [tick.run_at for _, tick in ticks],
+        "reasons": [tick.reason for _, tick in ticks],
+        "ticks": [tick.ticks for _, tick in ticks],
+        "fire_until": [tick.fire_until for _, tick in ticks],
+    }

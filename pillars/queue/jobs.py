@@ -76,9 +76,8 @@ async def enqueue(
         return []
     params = _columns(jobs)
     rows = await fetch(connection, SQL["enqueue"], params)
-    # Jobs for later need nobody woken: workers look up the next due instant by themselves.
-    if any(job.run_at is None for job in jobs):
-        await connection.execute("SELECT pg_notify(%s, '')", (JOBS_CHANNEL,))
+    soonest = None if None in params["run_at"] else min(params["run_at"])
+    await fetch(connection, SQL["announce"], {"channel": JOBS_CHANNEL, "run_at": soonest})
     if emit is not None:
         for queue, count in Counter(job.queue for job in jobs).items():
             emit(JobsEnqueued(queue, count))

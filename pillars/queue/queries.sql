@@ -8,6 +8,15 @@ FROM unnest(
 ) AS new (type, args, queue, priority, run_at, max_attempts, timeout, retry)
 RETURNING id
 
+-- name: announce
+-- Wake the workers, unless all is for later: those instants they look up by themselves in time.
+SELECT pg_notify(%(channel)s, '')
+WHERE coalesce(%(run_at)s::timestamptz, now()) < clock_timestamp() + interval '1 second'
+
+-- name: instant_in
+-- The instant this many seconds from now.
+SELECT clock_timestamp() + make_interval(secs => %(seconds)s)
+
 -- name: insert_ticks
 -- The second half of cron's fire statement: a job for each row of its CTE `ticks`.
 -- index: jobs_tick

@@ -1,0 +1,240 @@
+"""What users import: an app knows its job types, enqueues jobs, and may have routes of its own.
+
+app = App()
+
+@app.job("mail.welcome", queue="mail", max_attempts=5, timeout=30)
+async def send_welcome(to: str) -> None: ...
+
+await app.enqueue("mail.welcome", {"to": "a@example.org"})
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pillars.db.connection import fetch
+from pillars.db.database import Database
+from pillars.ground.errors import PillarsError, did_you_mean
+from pillars.ground.loop import describe
+from pillars.ground.settings import Secret
+from pillars.queue.jobs import SQL, JobError, NewJob, enqueue
+from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy
+from pillars.worker.builtin import register_builtins
+from pillars.worker.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from aiohttp import web
+    from psycopg import AsyncConnection
+
+    from pillars.ground.events import Emit, Event
+    from pillars.queue.states import JobId
+
+F = TypeVar("F", bound="Callable[..., Any]")
+_URL = "PILLARS_DATABASE_URL"
+
+
+class AppNotBoundError(PillarsError):
+    """This app knows no database: set PILLARS_DATABASE_URL, or pass `connection=`."""
+
+
+class AppLoadError(PillarsError):
+    """The application cannot be loaded."""
+
+
+class App:
+    """The job types of an application and its way to the queue."""
+
+    def __init__(self) -> None:
+        """Know the built-in job types; no database yet."""
+        self.registry = Registry()
+        register_builtins(self.registry)
+        self._database: Database | None = None
+        self._emit: Emit = _nobody
+        self._web: web.Application | None = None
+
+    def job(
+        self,
+        type: str,  # noqa: A002 - the contract's name
+        *,
+        queue: str = "default",
+        max_attempts: int | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Callable[[F], F]:
+        """Register the decorated function, async or plain, as the handler of a job type.
+
+        Args:
+            type: the job type's name.
+            queue: where its jobs go unless told otherwise.
+            max_attempts: overrides the policy's.
+            timeout: seconds an attempt may take.
+            retry: how often and when a failed attempt is repeated; default: 5 attempts,
+                exponential from 10 s.
+
+        Raises:
+            JobError: a name or number cannot be used.
+            RegistrationError: the type is taken, or the function cannot be a handler.
+        """
+        policy = retry or DEFAULT_RETRY
+        if max_attempts is not None:
+            policy = replace(policy, max_attempts=max_attempts)
+
+        def register(function: F) -> F:
+            self.registry.register(type, function, queue=queue, policy=policy, timeout=timeout)
+            return function
+
+        return register
+
+    async def enqueue(
+        self,
+        type: str,  # noqa: A002 - the contract's name
+        args: Mapping[str, Any] | None = None,
+        *,
+        queue: str | None = None,
+        priority: int = 0,
+        run_at: datetime | None = None,
+        delay: float | None = None,
+        max_attempts: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
+        connection: AsyncConnection[Any] | None = None,
+    ) -> JobId:
+        """Put a job on the queue.
+
+        Args:
+            type: the job type; a worker must know it, this process need not.
+            args: the handler's keyword arguments; JSON.
+            queue: default: the job type's queue where it is registered here.
+            priority: lower first, as in `nice`.
+            run_at: not before this instant.
+            delay: not before this many seconds from now, by the database's clock.
+            max_attempts: for this job alone.
+            timeout: seconds an attempt may take, for this job alone.
+            connection: insert over this connection, in its transaction if one is open: the job
+                exists if and when it commits.
+
+        Raises:
+            JobError: the job is not well-formed.
+            AppNotBoundError: no connection is given and no database known.
+        """
+        if run_at is not None and delay is not None:
+            raise JobError("run_at and delay are both given: a job starts at one time")
+        if queue is None:
+            handler = self.registry.get(type)
+            queue = handler.queue if handler else "default"
+        job = NewJob(type, args or {}, queue, priority, run_at, max_attempts, timeout)
+        if connection is not None:
+            return (await self._insert(connection, [job], delay, None))[0]
+        async with self._bound().connection() as own:
+            return (await self._insert(own, [job], delay, self._emit))[0]
+
+    async def enqueue_many(
+        self,
+        jobs: Sequence[NewJob],
+        connection: AsyncConnection[Any] | None = None,
+    ) -> list[JobId]:
+        """Put many jobs on the queue at once: all or none. Each goes to the queue it names.
+
+        Raises:
+            JobError: a job is not well-formed.
+            AppNotBoundError: no connection is given and no database known.
+        """
+        if connection is not None:
+            return await enqueue(connection, jobs)
+        async with self._bound().connection() as own:
+            return await enqueue(own, jobs, self._emit)
+
+    def bind(self, database: Database, emit: Emit) -> None:
+        """Use this database from now on, and tell `emit` of enqueued jobs."""
+        self._database = database
+        self._emit = emit
+
+    async def close(self) -> None:
+        """Close the database's connections; for scripts that enqueue on their own."""
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+
+    @property
+    def web(self) -> web.Application:
+        """The user's own routes, which `pillars server` serves beside its API."""
+        if self._web is None:
+            from aiohttp import web  # noqa: PLC0415 - workers and crons need not load it
+
+            self._web = web.Application()
+        return self._web
+
+    @property
+    def has_web(self) -> bool:
+        """Whether `web` was ever used; asking it does not load aiohttp."""
+        return self._web is not None
+
+    def _bound(self) -> Database:
+        if self._database is None:
+            url = os.environ.get(_URL, "").strip()
+            if not url:
+                raise AppNotBoundError
+            self._database = Database(Secret(url), "pillars app", self._emit)
+        return self._database
+
+    async def _insert(
+        self,
+        connection: AsyncConnection[Any],
+        jobs: list[NewJob],
+        delay: float | None,
+        emit: Emit | None,
+    ) -> list[JobId]:
+        if delay is not None:
+            ((at,),) = await fetch(connection, SQL["instant_in"], {"seconds": delay})
+            jobs = [replace(job, run_at=at) for job in jobs]
+        return await enqueue(connection, jobs, emit)
+
+
+def load_app(path: str) -> App:
+    """Import an app by `module:attribute`, with the working directory on the path.
+
+    Raises:
+        AppLoadError: what is wrong with the path, in one sentence.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not (module_name and colon and attribute):
+        raise AppLoadError(f"{path!r} is not an app: write module:attribute, as in main:app")
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
+    module = _import(module_name)
+    try:
+        app = reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        names = [name for name, value in vars(module).items() if isinstance(value, App)]
+        near = did_you_mean(attribute, names or vars(module), cutoff=0.0 if names else 0.6)
+        raise AppLoadError(f"{module_name} has no {attribute!r}{near}") from None
+    if not isinstance(app, App):
+        raise AppLoadError(f"{path} is of type {type(app).__name__}, not a pillars.App")
+    return app
+
+
+def _import(name: str) -> Any:  # noqa: ANN401 - a module of the user's
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise AppLoadError(
+                f"there is no module {error.name!r} in {os.getcwd()} or among the "  # noqa: PTH109 - text
+                "installed packages",
+            ) from None
+        raise AppLoadError(f"{name} cannot be imported: {describe(error)}") from error
+    except Exception as error:
+        raise AppLoadError(
+            f"{name} cannot be imported: {type(error).__name__}: {describe(error)}",
+        ) from error
+
+
+def _nobody(_: Event) -> None:
+    """Nobody listens: the app is used outside of Pillars' own processes."""

@@ -1,0 +1,171 @@
+"""One attempt: call the handler, and turn whatever happens into an `Ended`.
+
+Nothing a handler does may end the worker: every exception, SystemExit among them, is a failed
+attempt. The policy is the job's own `retry`, else its type's; the job's own `max_attempts` goes
+above both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pillars.queue.claims import Ended
+from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy, retry_in
+from pillars.queue.states import JobState
+from pillars.worker.context import Discard, JobContext, PermanentError, enter_job
+from pillars.worker.failures import error_text, misfit, storable
+from pillars.worker.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pillars.queue.claims import Job
+    from pillars.worker.registry import Handler, Registry
+
+    Thread = asyncio.Future[BaseException | None]
+
+# A job's policy may come from anywhere; PostgreSQL must be able to add the pause to an instant.
+LONGEST_PAUSE = 366 * 86_400.0
+# How long a thread that was told to stop may take to come back with its result.
+_LAST_WORD = 1.0
+
+
+class Attempts:
+    """Makes attempts at jobs with the handlers of a registry."""
+
+    def __init__(self, registry: Registry, concurrency: int) -> None:
+        """Find handlers in `registry`; run at most `concurrency` plain functions at once."""
+        self._registry = registry
+        self._threads: Threads[BaseException | None] = Threads(concurrency, "pillars-job")
+        # Set before running attempts are cancelled: a cancellation then comes from the worker.
+        self.cutting = False
+
+    async def run(self, job: Job) -> tuple[Ended, Thread | None]:
+        """Make one attempt; the thread is one that outlived its timeout and still runs.
+
+        Raises:
+            asyncio.CancelledError: the attempt was cut short while `cutting`; it has no result.
+        """
+        handler = self._registry.get(job.type)
+        if handler is None:
+            return self._unknown(job), None
+        context = JobContext(job)
+        enter_job(context)
+        timeout = handler.timeout if job.timeout is None else job.timeout
+        try:
+            if not handler.is_async:
+                return await self._in_thread(job, handler, context, timeout)
+            if timeout is None:
+                await handler.function(**job.args)
+            elif not await _within(timeout, handler.function, job.args):
+                context.cancel()
+                return _failed(job, handler.policy, f"timed out after {timeout:g} s"), None
+        except asyncio.CancelledError as error:
+            context.cancel()
+            if self.cutting:
+                raise
+            return _raised(job, handler, error), None
+        except GeneratorExit:
+            raise  # the loop was closed under us
+        except BaseException as error:  # noqa: BLE001 - a handler's SystemExit is its failure alone
+            return _raised(job, handler, error), None
+        return Ended(job.id, job.attempt, JobState.SUCCEEDED), None
+
+    def close(self) -> None:
+        """Let idle threads go."""
+        self._threads.close()
+
+    async def _in_thread(
+        self,
+        job: Job,
+        handler: Handler,
+        context: JobContext,
+        timeout: float | None,  # noqa: ASYNC109 - a thread cannot be cancelled, so it is waited for
+    ) -> tuple[Ended, Thread | None]:
+        # The copy carries the job context along, and keeps what the function sets to itself.
+        call = partial(copy_context().run, _call, handler.function, job.args)
+        thread = self._threads.submit(call)
+        try:
+            await asyncio.wait((thread,), timeout=timeout)
+        except asyncio.CancelledError:
+            context.cancel()
+            await asyncio.wait((thread,), timeout=_LAST_WORD)
+            if not thread.done() or thread.result() is not None:
+                raise
+        if not thread.done():
+            context.cancel()
+            error = f"timed out after {timeout:g} s; its thread goes on until the function returns"
+            return _failed(job, handler.policy, error), thread
+        raised = thread.result()
+        if raised is not None:
+            return _raised(job, handler, raised), None
+        return Ended(job.id, job.attempt, JobState.SUCCEEDED), None
+
+    def _unknown(self, job: Job) -> Ended:
+        # Retried like any failure: in a rolling deploy a newer worker may know the type.
+        return _failed(job, DEFAULT_RETRY, self._registry.unknown(job.type))
+
+
+async def _within(seconds: float, function: Callable[..., Any], args: Mapping[str, Any]) -> bool:
+    """Tell whether the function returned in time; its own TimeoutError is an error like others."""
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            await function(**args)
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+    return not deadline.expired()
+
+
+def _call(function: Callable[..., Any], args: Mapping[str, Any]) -> BaseException | None:
+    """Call a plain function in a thread; an exception is returned, never raised."""
+    try:
+        result = function(**args)
+        if inspect.iscoroutine(result):
+            result.close()
+            return PermanentError(
+                "the handler is a plain function that returned a coroutine: "
+                "make it (or the decorator around it) `async def`",
+            )
+    except BaseException as error:  # noqa: BLE001 - nothing a handler raises may end the thread
+        return error
+    return None
+
+
+def _raised(job: Job, handler: Handler, error: BaseException) -> Ended:
+    match error:
+        case Discard():
+            return Ended(job.id, job.attempt, JobState.CANCELLED, storable(str(error)))
+        case PermanentError():
+            return Ended(job.id, job.attempt, JobState.DEAD, storable(str(error)))
+        case TypeError():
+            text = misfit(handler, job.args) or error_text(error)
+        case _:
+            text = error_text(error)
+    return _failed(job, handler.policy, text)
+
+
+def _failed(job: Job, policy: RetryPolicy, error: str) -> Ended:
+    pause = retry_in(_policy(job, policy), job.failures + 1, random.random())  # noqa: S311 - jitter
+    if pause is None:
+        return Ended(job.id, job.attempt, JobState.DEAD, storable(error))
+    pause = min(LONGEST_PAUSE, max(0.0, pause))
+    return Ended(job.id, job.attempt, JobState.FAILED, storable(error), pause)
+
+
+def _policy(job: Job, policy: RetryPolicy) -> RetryPolicy:
+    if job.retry is not None:
+        # Written by SQL it may be anything: then the type's policy is better than none.
+        with suppress(AttributeError, OverflowError, TypeError, ValueError):
+            policy = RetryPolicy.from_dict(job.retry)
+    if job.max_attempts is not None:
+        policy = replace(policy, max_attempts=job.max_attempts)
+    return policy

@@ -1,0 +1,126 @@
+"""What a handler can see of its own job, and how it can say more than "failed"."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from pillars.ground.errors import PillarsError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pillars.queue.claims import Job
+    from pillars.queue.states import JobId
+
+LOGGER = logging.getLogger("pillars.job")
+
+
+class NotInJobError(PillarsError):
+    """current_job() was called outside of a job."""
+
+
+class PermanentError(PillarsError):
+    """This job can never succeed: it becomes dead at once, without further attempts."""
+
+
+class Discard(PillarsError):  # noqa: N818 - `raise Discard("...")` is an order, not an error
+    """This job is of no use any more: it ends as cancelled."""
+
+
+class JobContext:
+    """The attempt under way; `id` stays the same over all attempts: it is the idempotency key.
+
+    Made for each job, so it copies nothing and makes what is rarely asked for on demand.
+    """
+
+    __slots__ = ("_cancelled", "_is_cancelled", "_job")
+
+    def __init__(self, job: Job) -> None:
+        """Show this job."""
+        self._job = job
+        self._is_cancelled = False
+        self._cancelled: threading.Event | None = None
+
+    @property
+    def id(self) -> JobId:
+        """The job's id."""
+        return self._job.id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1; those lost with their workers are counted too."""
+        return self._job.attempt
+
+    @property
+    def type(self) -> str:
+        """The job type."""
+        return self._job.type
+
+    @property
+    def queue(self) -> str:
+        """The queue the job came from."""
+        return self._job.queue
+
+    @property
+    def schedule(self) -> str | None:
+        """The name of the schedule that made this job, None when none did."""
+        return self._job.schedule
+
+    @property
+    def fire_at(self) -> datetime | None:
+        """The tick this job is for; None when no schedule made it."""
+        return self._job.fire_at
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The logger `pillars.job`, whose records carry job_id, job_type, attempt and schedule."""
+        job = self._job
+        extra = {
+            "job_id": job.id,
+            "job_type": job.type,
+            "attempt": job.attempt,
+            "schedule": job.schedule,
+        }
+        return logging.LoggerAdapter(LOGGER, extra)
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set once the result is wanted no more (timeout, shutdown); for handlers in threads.
+
+        A thread cannot be stopped from outside: a long plain function should look at this now and
+        then. An `async` handler is cancelled where it awaits and needs it only for its own threads.
+        """
+        with _lock:
+            if self._cancelled is None:
+                self._cancelled = threading.Event()
+        # Looked at after the event is in place: cancel() goes the other way round, so one of both
+        # sees the other.
+        if self._is_cancelled:
+            self._cancelled.set()
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Tell the handler that its result is wanted no more."""
+        self._is_cancelled = True
+        if self._cancelled is not None:
+            self._cancelled.set()
+
+
+_lock = threading.Lock()
+_current: ContextVar[JobContext] = ContextVar("pillars_job")
+enter_job = _current.set
+
+
+def current_job() -> JobContext:
+    """Return the job this code runs for; works in async handlers, their tasks, and in threads.
+
+    Raises:
+        NotInJobError: this code does not run for a job.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise NotInJobError from None

@@ -1,0 +1,174 @@
+"""Writes how attempts ended, in batches.
+
+Results gather while the last batch is being written, and for LINGER more when little is going on:
+one commit carries hundreds. Nothing is forgotten: a batch whose write failed is written again for
+ever (the fence makes a repeat harmless), and events are emitted only after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from pillars.ground.events import FinishRefused, JobFinished, JobsReturned
+from pillars.ground.loop import Stepper
+from pillars.queue.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from pillars.ground.clock import Clock
+    from pillars.ground.events import Emit
+    from pillars.queue.claims import Claims, Ended, Job
+
+BATCH = 500
+# Results that may wait for a write; when they are this many, slots start no further job.
+CAPACITY = 2_000
+LINGER = 0.005
+_IDLE = 60.0
+
+
+class Outcome(NamedTuple):
+    """What became of a claimed job; `ended` is None for one to be given back."""
+
+    worker_id: UUID
+    job: Job
+    ended: Ended | None
+    seconds: float
+
+
+class Finisher:
+    """Takes outcomes from the slots and writes them."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        emit: Emit,
+        clock: Clock,
+        retrying: Callable[[float], None],
+    ) -> None:
+        """Write over `claims`.
+
+        Args:
+            claims: the queue's side; used by this object alone.
+            emit: receives JobFinished, FinishRefused and JobsReturned.
+            clock: measures how long results wait.
+            retrying: told the seconds until the first of a batch's retries.
+        """
+        self._claims = claims
+        self._emit = emit
+        self._clock = clock
+        self._retrying = retrying
+        self._waiting: list[Outcome] = []
+        self._waiting_since = 0.0
+        # What is being written, by kind and by the worker id that claimed it.
+        self._batches: list[list[Outcome]] = []
+        self._linger = LINGER
+        self._stepper = Stepper("finish", self._step, emit)
+        self._room = asyncio.Event()
+        self._room.set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def put(self, outcome: Outcome) -> None:
+        """Take over an outcome; never refuses one, so that none can be lost."""
+        self._waiting.append(outcome)
+        count = len(self._waiting)
+        if count == 1:
+            self._waiting_since = self._clock.monotonic()
+            self._empty.clear()
+            self._stepper.wake()
+        elif count == BATCH:
+            self._stepper.wake()
+        if count >= CAPACITY:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait until fewer than CAPACITY outcomes wait; slots ask before they start a job."""
+        if not self._room.is_set():
+            await self._room.wait()
+
+    def held(self) -> list[Outcome]:
+        """Return the outcomes that are not written yet."""
+        return [*self._waiting, *(outcome for batch in self._batches for outcome in batch)]
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self._stepper.run()
+
+    async def drain(self) -> None:
+        """Return once all outcomes are written; from now on none lingers."""
+        self._linger = 0.0
+        self._stepper.wake()
+        await self._empty.wait()
+
+    def abandon(self) -> None:
+        """Let `drain` return although not all could be written; a rescue will see to the rest."""
+        self._empty.set()
+
+    async def _step(self) -> float:
+        if not self._batches:
+            if not self._waiting:
+                return _IDLE
+            lingered = self._clock.monotonic() - self._waiting_since
+            if lingered < self._linger and len(self._waiting) < BATCH:
+                return self._linger - lingered
+            self._take()
+        while self._batches:
+            await self._write(self._batches[0])
+            self._batches.pop(0)
+        if not self._waiting:
+            self._empty.set()
+        return 0.0
+
+    def _take(self) -> None:
+        taken, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        if len(self._waiting) < CAPACITY:
+            self._room.set()
+        groups: dict[tuple[UUID, str], list[Outcome]] = defaultdict(list)
+        for outcome in taken:
+            groups[outcome.worker_id, _kind(outcome)].append(outcome)
+        self._batches = list(groups.values())
+
+    async def _write(self, batch: Sequence[Outcome]) -> None:
+        worker_id = batch[0].worker_id
+        results = [outcome.ended for outcome in batch if outcome.ended is not None]
+        if not results:
+            count = await self._claims.give_back(worker_id, [outcome.job for outcome in batch])
+            self._emit(JobsReturned(count))
+            return
+        refused = await self._claims.finish(worker_id, results)
+        if refused:
+            self._emit(FinishRefused(tuple(refused)))
+        dropped = frozenset(refused)
+        pauses = []
+        for outcome in batch:
+            if outcome.job.id not in dropped and outcome.ended is not None:
+                self._emit(_finished(outcome.job, outcome.ended, outcome.seconds))
+                if outcome.ended.retry_in is not None:
+                    pauses.append(outcome.ended.retry_in)
+        if pauses:
+            self._retrying(min(pauses))
+
+
+def _kind(outcome: Outcome) -> str:
+    """Kinds are written by statements of their own, so that a repeat repeats one statement only."""
+    if outcome.ended is None:
+        return "returned"
+    return "good" if outcome.ended.state is JobState.SUCCEEDED else "bad"
+
+
+def _finished(job: Job, ended: Ended, seconds: float) -> JobFinished:
+    return JobFinished(
+        job_id=job.id,
+        type=job.type,
+        queue=job.queue,
+        attempt=job.attempt,
+        outcome=ended.state.value,
+        seconds=seconds,
+        schedule=job.schedule,
+        error=ended.error.partition("\n")[0] if ended.error else None,
+        retry_in=ended.retry_in,
+    )

@@ -12,13 +12,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from croniter import CroniterError, croniter
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DAY: Final = 86_400
 _ORIGIN: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (wall time has no zone)
-_FIELDS_WITH_SECONDS: Final = 6
 
 
 class Dial:
@@ -35,17 +37,14 @@ class Dial:
         Raises:
             ValueError: croniter refuses it.
         """
-        words = text.split()
-        with_seconds = len(words) == _FIELDS_WITH_SECONDS
-        minute, hour, day, month, weekday, *second = croniter.expand(
-            text, second_at_beginning=with_seconds
-        )[0]
-        self.wildcard = any(word.startswith("*") for word in words[with_seconds:][:2])
-        every_day = day == month == weekday == ["*"]
-        self._days = None if every_day else " ".join(words[-3:])
-        self._hours = _values(hour, 24)
-        self._minutes = _values(minute, 60)
-        self._seconds = _values(second[0], 60) if second else (0,)
+        *second, minute, hour, day, month, weekday = text.split()
+        self.wildcard = minute.startswith("*") or hour.startswith("*")
+        days = f"{day} {month} {weekday}"
+        self._days = None if _every_day(days) else days
+        self._hours = _hours(hour)
+        self._minutes = _minutes(minute)
+        # Both read 0 to 59.
+        self._seconds = _minutes(*second) if second else (0,)
 
     def next(self, after: int) -> int | None:
         """Return the first matching wall time after this one; None when 50 years hold none."""
@@ -90,12 +89,7 @@ def dial(text: str) -> Dial:
 
 def never(text: str) -> bool:
     """Say whether an expression names days that no month of it has, or that never come."""
-    words = text.split()
-    try:
-        croniter.expand(text, second_at_beginning=len(words) == _FIELDS_WITH_SECONDS, strict=True)
-    except CroniterError:
-        return True
-    return dial(text).next(0) is None
+    return _never(" ".join(text.split()[-3:]))
 
 
 @lru_cache(maxsize=65_536)
@@ -109,12 +103,32 @@ def _matching_day(days: str, day: int) -> int | None:
     return (found - _ORIGIN).days
 
 
-@lru_cache(maxsize=1024)
-def _interned(values: tuple[int, ...]) -> tuple[int, ...]:
-    return values
+@lru_cache(maxsize=4096)
+def _never(days: str) -> bool:
+    try:
+        croniter.expand(f"0 0 {days}", strict=True)
+    except CroniterError:
+        return True
+    return _matching_day(days, 0) is None
 
 
-def _values(expanded: list[int | str], count: int) -> tuple[int, ...]:
+# Fields do not depend on each other, and there are few different ones: each is read once.
+@lru_cache(maxsize=4096)
+def _every_day(days: str) -> bool:
+    return croniter.expand(f"0 0 {days}")[0][2:] == [["*"], ["*"], ["*"]]
+
+
+@lru_cache(maxsize=4096)
+def _minutes(text: str) -> tuple[int, ...]:
+    return _values(croniter.expand(f"{text} 0 * * *")[0][0], 60)
+
+
+@lru_cache(maxsize=4096)
+def _hours(text: str) -> tuple[int, ...]:
+    return _values(croniter.expand(f"0 {text} * * *")[0][1], 24)
+
+
+def _values(expanded: Sequence[int | str], count: int) -> tuple[int, ...]:
     if expanded == ["*"]:
-        return _interned(tuple(range(count)))
-    return _interned(tuple(sorted(int(value) for value in expanded)))
+        return tuple(range(count))
+    return tuple(sorted(int(value) for value in expanded))

@@ -208,7 +208,8 @@ def _span(part: _Part, item: str, lints: list[str]) -> str:
     if last is not None:
         _check_band(part, item, first, last, lints)
     if step_text:
-        lints += _check_step(part, item, (first, last), int(step_text[:9]))
+        step = _check_step(part, int(step_text[:9]))
+        lints += _step_lints(part, item, (first, last), step)
     return item
 
 
@@ -241,18 +242,26 @@ def _check_band(part: _Part, item: str, first: int, last: int, lints: list[str])
         )
 
 
-def _check_step(part: _Part, item: str, bounds: tuple[int, int | None], step: int) -> list[str]:
-    first, last = bounds
+def _check_step(part: _Part, step: int) -> int:
     if step == 0:
         raise ValueError("a step cannot be 0")
-    pace = f"; for that pace write 'every: {step}{part.unit}'" if part.unit else ""
     if step > part.count:
-        raise ValueError(f"a step of {step} is longer than the {part.cycle}{pace}")
+        raise ValueError(f"a step of {step} is longer than the {part.cycle}{_pace(part, step)}")
+    return step
+
+
+def _step_lints(part: _Part, item: str, bounds: tuple[int, int | None], step: int) -> list[str]:
+    first, last = bounds
     if first + step > (part.high if last is None else last) >= first:
-        return [f"{part.label} {item} matches {first} only: write {first}"]
+        return [f"{part.label} {item} matches {first} only"]
     if last is None and (part.count % step or (part is _DAY and step > 1)):
+        pace = _pace(part, step)
         return [f"{part.label} {item} starts over with each {part.cycle}: steps differ{pace}"]
     return []
+
+
+def _pace(part: _Part, step: int) -> str:
+    return f"; for that pace write 'every: {step}{part.unit}'" if part.unit else ""
 
 
 def _hashed(part: _Part, match: re.Match[str], name: str, lints: list[str]) -> str:
@@ -266,12 +275,11 @@ def _hashed(part: _Part, match: re.Match[str], name: str, lints: list[str]) -> s
     chosen = mmh3.hash(name, 1 + _PARTS.index(part), signed=False)
     if not match[3]:
         return str(low + chosen % (high - low + 1))
-    step = int(match[3])
-    # The lints for */n hold for H/n, but its phase is nobody's slip.
-    lints += _check_step(part, match[0].upper(), (low, high if match[1] else None), step)
+    step = _check_step(part, int(match[3]))
     if step == 1 and not match[1]:
         return "*"
     first = low + chosen % min(step, high - low + 1)
+    lints += _step_lints(part, match[0].upper(), (first, high if match[1] else None), step)
     # A range of one value would be read as the whole cycle.
     return str(first) if first + step > high else f"{first}-{high}/{step}"
 

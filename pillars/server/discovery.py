@@ -1,0 +1,54 @@
+"""Prometheus finds all members here: its HTTP service discovery, so nobody lists them by hand.
+
+scrape_configs:
+  - job_name: pillars
+    http_sd_configs: [{url: "http://127.0.0.1:8000/sd/prometheus"}]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from yarl import URL
+
+from pillars.cluster.members import list_members
+from pillars.server.operations import Answer, Call, Context, Operation
+
+if TYPE_CHECKING:
+    from pillars.cluster.members import MemberRecord
+
+
+async def targets(context: Context, _: Call) -> Answer:
+    """Return one target group for each member that serves metrics.
+
+    A member is live until another expels it: the table is the one judge of that, here as elsewhere.
+    """
+    members = await list_members(context.database)
+    return Answer([_group(member, URL(member.url)) for member in members if member.url])
+
+
+def _group(member: MemberRecord, url: URL) -> dict[str, Any]:
+    labels = {"role": member.role, "member": member.name}
+    if url.scheme == "https":
+        labels["__scheme__"] = "https"
+    return {"targets": [url.authority], "labels": labels}
+
+
+_GROUP = {
+    "type": "object",
+    "required": ["targets", "labels"],
+    "properties": {
+        "targets": {"type": "array", "items": {"type": "string"}},
+        "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/sd/prometheus",
+        "discoverTargets",
+        "All live members, as Prometheus' HTTP service discovery wants them",
+        targets,
+        answer={"type": "array", "items": _GROUP},
+    ),
+)

@@ -1,0 +1,3 @@
+-- name: now
+-- The database's clock, for delays and for how long ago things were.
+SELECT now()

@@ -61,6 +61,8 @@ ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
 -- name: claim
 -- Take due jobs for a worker: best priority first, then the queue whose first job is oldest.
 -- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
+-- Rows are updated by the address they were locked at: joined by id, the planner may prefer to scan
+-- the table.
 -- index: jobs_ready
 WITH RECURSIVE lanes AS (
     (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
@@ -86,9 +88,9 @@ WITH RECURSIVE lanes AS (
     ORDER BY lanes.priority, head.run_at, head.id
 ), picked AS MATERIALIZED (
     -- Without a sort above it the LIMIT pulls lane after lane and locks no row in excess.
-    SELECT due.id
+    SELECT due.row
     FROM member, open, LATERAL (
-        SELECT id FROM pillars.jobs
+        SELECT ctid AS row FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = open.queue AND priority = open.priority
           AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
         ORDER BY run_at, id LIMIT %(limit)s
@@ -99,8 +101,7 @@ WITH RECURSIVE lanes AS (
 UPDATE pillars.jobs AS jobs
 SET state = 'running', worker_id = %(worker_id)s, attempt = attempt + 1,
     started_at = coalesce(%(now)s::timestamptz, now())
-FROM picked
-WHERE jobs.id = picked.id
+WHERE jobs.ctid = ANY(ARRAY(SELECT row FROM picked))
 RETURNING jobs.id, jobs.type, jobs.queue, jobs.args, jobs.attempt, jobs.rescues, jobs.priority,
     jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
     extract(epoch FROM jobs.started_at - jobs.run_at)::float8
@@ -131,13 +132,21 @@ WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text
 
 -- name: succeed
 -- Mark jobs succeeded, each only if this very attempt of this worker still holds it.
+-- LIMIT 1 makes each a look-up by key: whatever statistics say of running jobs is out of date, and
+-- the planner would scan the table for them. A row that changes after the look-up is refused.
 -- index: jobs_pkey
 WITH done AS (
     UPDATE pillars.jobs AS jobs
     SET state = 'succeeded', finished_at = coalesce(%(now)s::timestamptz, now()), error = NULL
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt)
-    WHERE jobs.id = result.id AND jobs.attempt = result.attempt
-      AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+    WHERE jobs.ctid = ANY(ARRAY(
+        SELECT held.row
+        FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt),
+        LATERAL (
+            SELECT ctid AS row FROM pillars.jobs
+            WHERE id = result.id AND attempt = result.attempt
+              AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
+        ) AS held
+    ))
     RETURNING jobs.id
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
@@ -158,9 +167,13 @@ WITH done AS (
     FROM unnest(
         %(ids)s::bigint[], %(attempts)s::smallint[], %(states)s::text[], %(errors)s::text[],
         %(retry_in)s::float8[]
-    ) AS result (id, attempt, state, error, retry_in)
-    WHERE jobs.id = result.id AND jobs.attempt = result.attempt
-      AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+    ) AS result (id, attempt, state, error, retry_in),
+    LATERAL (
+        SELECT ctid AS row FROM pillars.jobs
+        WHERE id = result.id AND attempt = result.attempt
+          AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
+    ) AS held
+    WHERE jobs.ctid = held.row
     RETURNING jobs.id
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
@@ -170,9 +183,15 @@ SELECT coalesce(array_agg(id), '{}') FROM done
 -- index: jobs_pkey
 UPDATE pillars.jobs AS jobs
 SET state = 'available', worker_id = NULL, started_at = NULL, attempt = jobs.attempt - 1
-FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt)
-WHERE jobs.id = result.id AND jobs.attempt = result.attempt
-  AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+WHERE jobs.ctid = ANY(ARRAY(
+    SELECT held.row
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt),
+    LATERAL (
+        SELECT ctid AS row FROM pillars.jobs
+        WHERE id = result.id AND attempt = result.attempt
+          AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
+    ) AS held
+))
 RETURNING jobs.id
 
 -- name: give_back_others

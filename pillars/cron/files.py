@@ -153,21 +153,21 @@ class _Reading:
         for key in root:
             if key not in TOP_KEYS:
                 near = did_you_mean(key[:60], TOP_KEYS)
-                report.add(root.marks[key], f"unknown key {key!r}{near}")
+                report.add(root.place(key), f"unknown key {key!r}{near}")
         defaults = _read_defaults(root, report)
         listed = root.get("schedules")
         if listed is None:
             return
         if not isinstance(listed, MarkedList):
-            report.add(root.marks["schedules"], "'schedules' must be a list; begin each with '- '")
+            report.add(root.place("schedules"), "'schedules' must be a list; begin each with '- '")
             return
-        for raw, mark in zip(listed, listed.marks, strict=True):
+        for index, raw in enumerate(listed):
             if report.full:
                 return
             if isinstance(raw, MarkedMapping):
                 self._read_schedule(file, raw, defaults, report)
             else:
-                report.add(mark, "a schedule must be a mapping: '- name: …'")
+                report.add(listed.place(index), "a schedule must be a mapping: '- name: …'")
 
     def _read_schedule(
         self, file: Path, raw: MarkedMapping, defaults: _Defaults, report: _Report
@@ -251,7 +251,7 @@ def _read_defaults(root: MarkedMapping, report: _Report) -> _Defaults:
     if found is None:
         return _Defaults()
     if not isinstance(found, MarkedMapping):
-        report.add(root.marks["defaults"], "'defaults' must be a mapping")
+        report.add(root.place("defaults"), "'defaults' must be a mapping")
         return _Defaults()
     defaults = _Defaults(found)
     known = {each.name: each for each in DEFAULTS}
@@ -278,8 +278,8 @@ def _place(key: str | None, raw: MarkedMapping, defaults: MarkedMapping) -> Mark
     mark = raw.mark
     # A key with dots of its own is one nobody knows.
     for part in (key,) if isinstance(at, MarkedMapping) and key in at else key.split("."):
-        if not isinstance(at, MarkedMapping) or part not in at.marks:
+        if not isinstance(at, MarkedMapping) or part not in at:
             break
-        mark = at.marks[part]
-        at = at.get(part)
+        mark = at.place(part)
+        at = at[part]
     return mark

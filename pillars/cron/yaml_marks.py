@@ -28,21 +28,54 @@ class Mark(NamedTuple):
 class MarkedMapping(dict[str, Any]):
     """A mapping that knows where it and its keys begin."""
 
-    def __init__(self, mark: Mark) -> None:
-        """Begin empty."""
+    __slots__ = ("_marks", "_start")
+
+    def __init__(self, start: Any) -> None:  # noqa: ANN401 (libyaml's mark has no public type)
+        """Begin empty, at a mark of libyaml's."""
         super().__init__()
-        self.mark = mark
-        self.marks: dict[str, Mark] = {}
+        self._start = start
+        self._marks: dict[str, Any] = {}
+
+    @property
+    def mark(self) -> Mark:
+        """Where it begins."""
+        return _mark(self._start)
+
+    def place(self, key: str) -> Mark:
+        """Return where a key begins, or the mapping if it has no such key."""
+        return _mark(self._marks.get(key, self._start))
+
+    def put(self, key: str, value: object, start: Any) -> None:  # noqa: ANN401 (as above)
+        """Add a key that begins at a mark of libyaml's."""
+        self[key] = value
+        # Kept as it is: most marks are never looked at.
+        self._marks[key] = start
 
 
 class MarkedList(list[Any]):
     """A list that knows where it and its items begin."""
 
-    def __init__(self, mark: Mark) -> None:
-        """Begin empty."""
+    __slots__ = ("_marks", "_start")
+
+    def __init__(self, start: Any) -> None:  # noqa: ANN401 (as above)
+        """Begin empty, at a mark of libyaml's."""
         super().__init__()
-        self.mark = mark
-        self.marks: list[Mark] = []
+        self._start = start
+        self._marks: list[Any] = []
+
+    @property
+    def mark(self) -> Mark:
+        """Where it begins."""
+        return _mark(self._start)
+
+    def place(self, index: int) -> Mark:
+        """Return where an item begins."""
+        return _mark(self._marks[index])
+
+    def put(self, value: object, start: Any) -> None:  # noqa: ANN401 (as above)
+        """Add an item that begins at a mark of libyaml's."""
+        self.append(value)
+        self._marks.append(start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +127,29 @@ _BARE_CRON: Final = re.compile(r"\bcron[\"']?\s*:\s+(?=[*@%?`&])")
 
 
 _TOP: Final = Mark(1, 1)
+# How much of a text a message repeats.
+_SHORT: Final = 40
 
 
 class _EndOfReadingError(Exception):
     """Nothing sensible can follow."""
 
 
-@dataclass(slots=True)
 class _Frame:
     """A collection under construction; `key` is the mapping key that waits for its value."""
 
-    into: MarkedMapping | MarkedList
-    key: str | None = None
-    key_mark: Mark = _TOP
-    # A duplicate's value is read for its faults, then dropped.
-    drop: bool = False
+    __slots__ = ("drop", "into", "key", "key_start")
+
+    def __init__(self, into: MarkedMapping | MarkedList) -> None:
+        self.into = into
+        self.key: str | None = None
+        self.key_start: Any = None
+        # A duplicate's value is read for its faults, then dropped.
+        self.drop = False
+
+    @property
+    def wants_key(self) -> bool:
+        return self.key is None and isinstance(self.into, MarkedMapping)
 
 
 class _Builder:
@@ -135,38 +176,42 @@ class _Builder:
                 self._stop(event, "a second document (---) is not supported; use another file")
 
     def _take_scalar(self, event: yaml.ScalarEvent) -> None:
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_decorations(event)
         frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.into, MarkedMapping) and frame.key is None:
+        if frame is not None and frame.wants_key:
             self._take_key(frame, event)
             return
-        self._refuse_decorations(event)
         value: Any = event.value
         if event.implicit[0] and (not value or value[0] in _SUSPECT):
             value, surprise = _resolve(value)
             if surprise:
-                self._fault(self._place_of_value(event), surprise)
+                # Faults of a value are shown at its key, if it has one.
+                at_key = frame is not None and frame.key is not None
+                start = frame.key_start if frame is not None and at_key else event.start_mark
+                self._fault(start, surprise)
         self._put(value, event)
 
     def _take_key(self, frame: _Frame, event: yaml.ScalarEvent) -> None:
-        mark, key = _mark_of(event), event.value
-        self._refuse_decorations(event)
-        if event.implicit[0] and key == "<<":
-            self._fault(mark, "merge keys (<<) are not supported")
-        earlier = frame.into.marks.get(key) if isinstance(frame.into, MarkedMapping) else None
-        if earlier is not None:
-            self._fault(mark, f"the key {key!r} is already given in line {earlier.line}")
-        frame.key, frame.key_mark, frame.drop = key, mark, earlier is not None
+        key: str = event.value
+        if key == "<<" and event.implicit[0]:
+            self._fault(event.start_mark, "merge keys (<<) are not supported")
+        frame.key, frame.key_start, frame.drop = key, event.start_mark, key in frame.into
+        if frame.drop and isinstance(frame.into, MarkedMapping):
+            line = frame.into.place(key).line
+            self._fault(event.start_mark, f"the key {key!r} is already given in line {line}")
 
     def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
-        mark = _mark_of(event)
-        frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.into, MarkedMapping) and frame.key is None:
+        if self._frames and self._frames[-1].wants_key:
             self._stop(event, "a key must be text")
         if len(self._frames) >= DEEPEST:
             self._stop(event, f"is nested more than {DEEPEST} deep")
         self._refuse_decorations(event)
-        is_mapping = isinstance(event, yaml.MappingStartEvent)
-        opened = MarkedMapping(mark) if is_mapping else MarkedList(mark)
+        opened: MarkedMapping | MarkedList
+        if isinstance(event, yaml.MappingStartEvent):
+            opened = MarkedMapping(event.start_mark)
+        else:
+            opened = MarkedList(event.start_mark)
         self._put(opened, event)
         self._frames.append(_Frame(opened))
 
@@ -176,34 +221,27 @@ class _Builder:
             return
         frame = self._frames[-1]
         if isinstance(frame.into, MarkedList):
-            frame.into.append(value)
-            frame.into.marks.append(_mark_of(event))
+            frame.into.put(value, event.start_mark)
         elif frame.key is not None:
             if not frame.drop:
-                frame.into[frame.key] = value
-                frame.into.marks[frame.key] = frame.key_mark
+                frame.into.put(frame.key, value, frame.key_start)
             frame.key = None
-
-    def _place_of_value(self, event: yaml.Event) -> Mark:
-        """Return where faults of a value are shown: at its key, if it has one."""
-        frame = self._frames[-1] if self._frames else None
-        return _mark_of(event) if frame is None or frame.key is None else frame.key_mark
 
     def _refuse_decorations(self, event: yaml.NodeEvent) -> None:
         if event.anchor is not None:
-            self._fault(_mark_of(event), "anchors (&) are not supported")
+            self._fault(event.start_mark, "anchors (&) are not supported")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            self._fault(_mark_of(event), f"tags are not supported: {tag[:60]}")
+            self._fault(event.start_mark, f"tags are not supported: {tag[:_SHORT]}")
 
     def _stop(self, event: yaml.Event, message: str) -> None:
-        self._fault(_mark_of(event), message)
+        self._fault(event.start_mark, message)
         raise _EndOfReadingError
 
-    def _fault(self, mark: Mark, message: str) -> None:
-        self.faults.append((mark, message))
+    def _fault(self, start: Any, message: str) -> None:  # noqa: ANN401 (as above)
+        self.faults.append((_mark(start), message))
         if len(self.faults) >= MOST_FAULTS:
-            self.faults.append((mark, "and more; reading stopped here"))
+            self.faults.append((_mark(start), "and more; reading stopped here"))
             raise _EndOfReadingError
 
 
@@ -228,9 +266,6 @@ def _surprise(text: str) -> str:
     reading = yaml.safe_load(text) if len(text) < _SHORT else None
     meaning = "" if reading is None or isinstance(reading, str) else f", some read {reading}"
     return f"YAML readers disagree about {text[:_SHORT]}{meaning}; put quotes round it"
-
-
-_SHORT: Final = 40
 
 
 def _syntax_faults(text: str, error: yaml.MarkedYAMLError) -> tuple[tuple[Mark, str], ...]:
@@ -268,8 +303,7 @@ def _quoted(rest: str) -> str:
     return f'"{re.split("[,}#]", rest)[0].strip()[:_SHORT]}"'
 
 
-def _mark_of(event: yaml.Event) -> Mark:
-    start: Any = event.start_mark
+def _mark(start: Any) -> Mark:  # noqa: ANN401 (as above)
     return Mark(start.line + 1, start.column + 1)
 
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 OTHER = "other"
 LABEL_LIMIT = 200
 # The last resort against a flood of series; limits on labels are what should act.
-SERIES_LIMIT = 1_000
-BOUND_LIMIT = 4 * SERIES_LIMIT
+SERIES_LIMIT = 2_000
+BOUND_LIMIT = 2 * SERIES_LIMIT
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from pillars.ground.events import Event, JobFinished, ProcessStopped, TicksFired
+from pillars.telemetry.redaction import redact_record
 from pillars.telemetry.wording import late_ticks, more_jobs, worded, words_for
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pillars.ground.events import Events
 
 LINES_PER_SECOND = 20
-_LONGEST_FIELD = 20
 # Libraries that tell at INFO what nobody asked: each request, each file that was looked at.
 _TALKATIVE = ("aiohttp", "asyncio", "psycopg", "watchfiles")
 
@@ -169,7 +168,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback follows it, indented."""
-        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        time = f"{self.formatTime(record, '%H:%M:%S')}.{int(record.msecs):03d}"
         text = _one_line(record.getMessage())
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname}: {text}"
@@ -222,39 +221,6 @@ class _Handler(logging.StreamHandler[TextIO]):
             reconfigure(errors="backslashreplace")
 
 
-# ---- secrets
-
-
-def redact(text: str) -> str:
-    """Return the text without passwords of URLs and without values of password-like keys."""
-    return _KEY.sub(r"\1***", _URL.sub(r"\1***@", text))
-
-
-def redact_record(record: logging.LogRecord) -> bool:
-    """Filter: let every record pass, with the secrets in message, fields and traceback hidden."""
-    record.msg = redact(record.getMessage())
-    record.args = ()
-    if record.exc_info and not record.exc_text:
-        record.exc_text = _TRACEBACK.formatException(record.exc_info)
-    if record.exc_text:
-        record.exc_text = redact(record.exc_text)
-    fields = getattr(record, "fields", None)
-    if fields:
-        record.fields = {field: _redacted(value) for field, value in fields.items()}
-    return True
-
-
-def _redacted(value: object) -> object:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, tuple):
-        # A batch of thousands of figures is no reading: say how many there were.
-        if len(value) > _LONGEST_FIELD:
-            return len(value)
-        return tuple(_redacted(item) for item in value)
-    return value
-
-
 # ---- helpers
 
 
@@ -281,13 +247,6 @@ def _wants_colours(stream: TextIO) -> bool:
     return stream.isatty() and not no_colour
 
 
-_URL = re.compile(r"(://[^\s:/@]*:)\S*@")
-_KEY = re.compile(
-    r"""((?:password|passwd|pwd|secret|token|api[_-]?key|authorization)["']?\s*[=:]\s*)"""
-    r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?:(?:bearer|basic)\s+)?[^\s"']+)""",
-    re.IGNORECASE,
-)
-_TRACEBACK = logging.Formatter()
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 _DIM, _CYAN, _PLAIN = "\x1b[2m", "\x1b[36m", "\x1b[0m"

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from pillars.ground.events import Events
 
+# Of queue and type: each has a whole histogram, and two labels of 200 values make 40,000 pairs.
+PAIR_LIMIT = 300
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -62,8 +64,7 @@ class Metrics:
             )
         self._wall = wall
         self._queues, self._types, self._routes, self._loops = (Limit(OTHER) for _ in range(4))
-        # Two labels of 200 values could make 40,000 pairs.
-        self._kinds = Limit((OTHER, OTHER))
+        self._kinds = Limit((OTHER, OTHER), PAIR_LIMIT)
         self.family("pillars_build_info").cell(__version__, role)
         self._count_cron(events)
         self._count_cluster(events)
@@ -75,7 +76,11 @@ class Metrics:
 
         Takes long with many series (about 10 ms for 1,000 histogram lines): run it in a thread.
         """
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):
+            # The client compares versions without a look at what they are.
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type
 
     def family(self, name: str) -> Family:

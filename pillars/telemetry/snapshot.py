@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg_pool import PoolTimeout
 
 from pillars.db.statements import load_statements
 from pillars.queue.desk import depths
 from pillars.telemetry.catalog import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from pillars.db.database import Database
     from pillars.ground.clock import Clock
@@ -51,34 +55,42 @@ class Snapshot:
         self._metrics = metrics
         self._clock = clock
         self._wall = wall
-        self._read_at = float("-inf")
+        self._read_at: dict[str, float] = {}
         self._horizon = Horizon(clock)
         for metric in METRICS:
             if metric.database_wide:
-                metrics.family(metric.name).export_while(self.fresh)
+                metrics.family(metric.name).export_while(partial(self.fresh, metric.name))
 
     async def step(self) -> float:
         """Read everything once; returns INTERVAL with jitter.
 
+        What cannot be read does not keep the rest from being read.
+
         Raises:
-            psycopg.Error: the database cannot be read; what was read before stands for MAX_AGE.
+            psycopg.Error: something could not be read; what was read before stands for MAX_AGE.
         """
-        await self._read_members()
-        await self._read_queues()
-        await self._read_upkeep()
-        self._read_at = self._clock.monotonic()
+        failed = None
+        for read in (self._read_members, self._read_queues, self._read_upkeep):
+            try:
+                await read()
+            except PoolTimeout:
+                raise  # no connection: the others would wait as long for none
+            except psycopg.Error as error:
+                failed = failed or error
+        if failed:
+            raise failed
         self._metrics.family("pillars_db_snapshot_timestamp_seconds").cell().value = self._wall()
         return INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 - jitter is no secret
 
-    def fresh(self) -> bool:
-        """Tell whether the figures are young enough to be shown."""
-        return self._clock.monotonic() - self._read_at <= MAX_AGE
+    def fresh(self, name: str) -> bool:
+        """Tell whether this metric's figures are young enough to be shown."""
+        return self._clock.monotonic() - self._read_at.get(name, float("-inf")) <= MAX_AGE
 
     async def _read_members(self) -> None:
         counts: dict[tuple[str, ...], float] = {(role,): 0.0 for role in ROLES}
         for role, count in await self._database.fetch(SQL["members"]):
             counts[role,] = count
-        self._metrics.family("pillars_members").replace(counts)
+        self._show("pillars_members", counts)
 
     async def _read_queues(self) -> None:
         depth: dict[tuple[str, ...], float] = {}
@@ -88,19 +100,19 @@ class Snapshot:
             for state in ("available", "scheduled", "running", "failed"):
                 depth[name, state] = depth.get((name, state), 0.0) + getattr(queue, state)
             oldest[name,] = max(oldest.get((name,), 0.0), queue.oldest)
-        self._metrics.family("pillars_queue_depth").replace(depth)
-        self._metrics.family("pillars_queue_oldest_seconds").replace(oldest)
+        self._show("pillars_queue_depth", depth)
+        self._show("pillars_queue_oldest_seconds", oldest)
 
     async def _read_upkeep(self) -> None:
-        holders = await self._fetch("horizon")
+        holders = await self._database.fetch(SQL["horizon"])
         age = self._horizon.age([(who, xid, seconds) for who, xid, seconds in holders])
-        self._metrics.family("pillars_db_oldest_xmin_age_seconds").cell().value = age
-        self._metrics.family("pillars_db_dead_tuples").replace(
-            {(table,): dead for table, dead in await self._fetch("dead_tuples")},
-        )
+        self._show("pillars_db_oldest_xmin_age_seconds", {(): age})
+        tables = await self._database.fetch(SQL["dead_tuples"])
+        self._show("pillars_db_dead_tuples", {(table,): dead for table, dead in tables})
 
-    async def _fetch(self, name: str) -> Sequence[tuple[Any, ...]]:
-        return await self._database.fetch(SQL[name])
+    def _show(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        self._metrics.family(name).replace(values)
+        self._read_at[name] = self._clock.monotonic()
 
 
 class Horizon:

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pillars.db.database import Database
+from pillars.ground.events import Events
+from pillars.ground.settings import Secret
+from pillars.queue.jobs import NewJob, enqueue
+from pillars.telemetry.metrics import Metrics
+from pillars.telemetry.snapshot import INTERVAL, MAX_AGE, Horizon, Snapshot
+from tests.helpers import FakeClock
+
+WALL = 1_800_000_000.0
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(Events(), "server")
+
+
+@pytest.fixture
+def snapshot(database: Database, metrics: Metrics, clock: FakeClock) -> Snapshot:
+    return Snapshot(database, metrics, clock, wall=lambda: WALL)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def member(sql: psycopg.Connection[Any], role: str, state: str = "active") -> None:
+    sql.execute(
+        "INSERT INTO pillars.members (id, role, name, state, pid, app_version) "
+        "VALUES (%s, %s, 'm', %s, 1, '0')",
+        (uuid4(), role, state),
+    )
+
+
+async def test_nothing_is_exported_before_it_was_read(metrics: Metrics, snapshot: Snapshot) -> None:
+    assert not snapshot.fresh("pillars_db_oldest_xmin_age_seconds")
+    assert value(metrics, "pillars_db_oldest_xmin_age_seconds") is None
+
+
+async def test_live_members_are_counted_by_role_and_absent_roles_are_zero(
+    sql: psycopg.Connection[Any],
+    metrics: Metrics,
+    snapshot: Snapshot,
+) -> None:
+    for role, state in (("cron", "active"), ("cron", "joining"), ("cron", "leaving")):
+        member(sql, role, state)
+    member(sql, "worker")
+
+    delay = await snapshot.step()
+
+    counts = {role: value(metrics, "pillars_members", role=role) for role in ("cron", "worker")}
+    assert counts == {"cron": 2, "worker": 1}
+    assert value(metrics, "pillars_members", role="server") == 0
+    assert delay == pytest.approx(INTERVAL, rel=0.1)
+
+
+async def test_queues_are_measured_by_depth_and_age_and_vanish_when_empty(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    metrics: Metrics,
+    snapshot: Snapshot,
+) -> None:
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("a", queue="mail"), NewJob("b", queue="mail")])
+    sql.execute("UPDATE pillars.jobs SET run_at = now() - interval '1 minute'")
+
+    await snapshot.step()
+
+    assert value(metrics, "pillars_queue_depth", queue="mail", state="available") == 2
+    assert value(metrics, "pillars_queue_depth", queue="mail", state="running") == 0
+    assert value(metrics, "pillars_queue_oldest_seconds", queue="mail") == pytest.approx(60, abs=10)
+
+    sql.execute("DELETE FROM pillars.jobs")
+    await snapshot.step()
+
+    assert value(metrics, "pillars_queue_depth", queue="mail", state="available") is None
+
+
+async def test_a_transaction_that_holds_back_vacuum_is_seen_until_it_ends(
+    dsn: Secret,
+    metrics: Metrics,
+    snapshot: Snapshot,
+) -> None:
+    name = "pillars_db_oldest_xmin_age_seconds"
+    await snapshot.step()
+    before = value(metrics, name)
+    with psycopg.connect(dsn.reveal()) as holder:
+        holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        holder.execute("SELECT count(*) FROM pillars.jobs")
+        await snapshot.step()
+        during = value(metrics, name)
+    await snapshot.step()
+
+    assert (before, value(metrics, name)) == (0, 0)
+    assert during is not None
+    assert during > 0
+
+
+async def test_dead_rows_are_reported_for_our_tables(metrics: Metrics, snapshot: Snapshot) -> None:
+    await snapshot.step()
+
+    tables = ("jobs", "schedules", "members", "ring")
+    dead = [value(metrics, "pillars_db_dead_tuples", table=table) for table in tables]
+    assert None not in dead
+
+
+async def test_figures_too_old_to_be_true_are_left_out_until_read_again(
+    clock: FakeClock,
+    metrics: Metrics,
+    snapshot: Snapshot,
+) -> None:
+    await snapshot.step()
+    clock.advance(MAX_AGE)
+    at_the_limit = value(metrics, "pillars_members", role="cron")
+    clock.advance(1)
+    beyond = value(metrics, "pillars_members", role="cron")
+    when = value(metrics, "pillars_db_snapshot_timestamp_seconds")
+    await snapshot.step()
+
+    assert (at_the_limit, beyond) == (0, None)
+    assert when == WALL
+    assert value(metrics, "pillars_members", role="cron") == 0
+
+
+async def test_what_cannot_be_read_does_not_hide_the_rest(
+    sql: psycopg.Connection[Any],
+    metrics: Metrics,
+    snapshot: Snapshot,
+) -> None:
+    member(sql, "cron")
+    sql.execute("ALTER TABLE pillars.jobs RENAME COLUMN run_at TO gone")
+
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        await snapshot.step()
+
+    assert value(metrics, "pillars_members", role="cron") == 1
+    assert value(metrics, "pillars_db_oldest_xmin_age_seconds") == 0
+    assert value(metrics, "pillars_db_snapshot_timestamp_seconds") is None
+
+
+async def test_a_scrape_never_waits_for_the_database(clock: FakeClock, metrics: Metrics) -> None:
+    nowhere = Database(Secret("postgresql://127.0.0.1:1/none"), "test", lambda _: None)
+    Snapshot(nowhere, metrics, clock)
+
+    text, _ = await asyncio.to_thread(metrics.render)
+
+    assert b"# TYPE pillars_members gauge" in text
+
+
+def test_a_holder_without_a_start_is_as_old_as_we_have_known_it(clock: FakeClock) -> None:
+    horizon = Horizon(clock)
+
+    first = horizon.age([("slot a", "700", None)])
+    clock.advance(30)
+    same = horizon.age([("slot a", "700", None), ("session 1", "710", 12.0)])
+    moved = horizon.age([("slot a", "720", None)])
+
+    assert (first, same, moved, horizon.age([])) == (0, 30, 0, 0)

@@ -6,6 +6,7 @@ and comes back changes nothing.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -155,5 +156,7 @@ class Claims:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    (job_id, type_, queue, args, attempt, rescues, priority, *rest) = row
+    (job_id, type_, queue, text, attempt, rescues, priority, *rest) = row
+    # Text, because the driver's own way to read jsonb costs three times as much; many have no args.
+    args = {} if text == "{}" else json.loads(text)
     return Job(job_id, type_, queue, args, attempt, attempt - 1 - rescues, priority, *rest)

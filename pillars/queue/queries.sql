@@ -1,21 +1,23 @@
 -- name: enqueue
--- Insert jobs from parallel arrays; returns their ids.
-INSERT INTO pillars.jobs (type, args, queue, priority, run_at, max_attempts, timeout, retry)
-SELECT type, args::jsonb, queue, priority, coalesce(run_at, now()), max_attempts, timeout, retry::jsonb
-FROM unnest(
-    %(types)s::text[], %(args)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
-    %(run_at)s::timestamptz[], %(max_attempts)s::smallint[], %(timeouts)s::real[], %(retries)s::text[]
-) AS new (type, args, queue, priority, run_at, max_attempts, timeout, retry)
-RETURNING id
-
--- name: announce
--- Wake the workers, unless all is for later: those instants they look up by themselves in time.
-SELECT pg_notify(%(channel)s, '')
-WHERE coalesce(%(run_at)s::timestamptz, now()) < clock_timestamp() + interval '1 second'
-
--- name: instant_in
--- The instant this many seconds from now.
-SELECT clock_timestamp() + make_interval(secs => %(seconds)s)
+-- Insert jobs from parallel arrays; returns their ids. Wakes the workers once for the batch, unless
+-- all is for later: those instants they look up by themselves in time.
+WITH inserted AS (
+    INSERT INTO pillars.jobs (type, args, queue, priority, run_at, max_attempts, timeout, retry)
+    SELECT type, args::jsonb, queue, priority,
+        coalesce(run_at, now() + make_interval(secs => coalesce(delay, 0))),
+        max_attempts, timeout, retry::jsonb
+    FROM unnest(
+        %(types)s::text[], %(args)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+        %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
+        %(timeouts)s::real[], %(retries)s::text[]
+    ) AS new (type, args, queue, priority, run_at, delay, max_attempts, timeout, retry)
+    RETURNING id, run_at
+)
+SELECT id, (
+    SELECT pg_notify(%(channel)s, '') FROM inserted
+    WHERE run_at < now() + interval '1 second' LIMIT 1
+)
+FROM inserted
 
 -- name: insert_ticks
 -- The second half of cron's fire statement: a job for each row of its CTE `ticks`.
@@ -102,7 +104,7 @@ UPDATE pillars.jobs AS jobs
 SET state = 'running', worker_id = %(worker_id)s, attempt = attempt + 1,
     started_at = coalesce(%(now)s::timestamptz, now())
 WHERE jobs.ctid = ANY(ARRAY(SELECT row FROM picked))
-RETURNING jobs.id, jobs.type, jobs.queue, jobs.args, jobs.attempt, jobs.rescues, jobs.priority,
+RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.rescues, jobs.priority,
     jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
     extract(epoch FROM jobs.started_at - jobs.run_at)::float8
 
@@ -256,6 +258,13 @@ ORDER BY id DESC LIMIT %(limit)s
 SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
     run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout
 FROM pillars.jobs WHERE id = %(id)s
+
+-- name: history
+-- What became of a schedule's ticks, latest first.
+-- index: jobs_tick
+SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
+    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout
+FROM pillars.jobs WHERE schedule_id = %(schedule_id)s ORDER BY fire_at DESC LIMIT %(limit)s
 
 -- name: retry_job
 -- Make a job that ended badly available again, at once.

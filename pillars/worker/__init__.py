@@ -1,8 +1,8 @@
 """The worker: takes jobs off the queue and runs them.
 
 Read in this order: registry (which function does what), context (what it sees of its job), attempts
-(one try, with threads and failures beside it), finisher (writing results), worker (the whole),
-builtin (noop, log, http).
+(one try, with threads and failures beside it), claimer (filling the buffer), finisher (writing
+results), worker (slots and stopping), builtin (noop, log, http).
 
 The protocol
 ============

@@ -17,12 +17,11 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pillars.db.connection import fetch
 from pillars.db.database import Database
 from pillars.ground.errors import PillarsError, did_you_mean
 from pillars.ground.loop import describe
 from pillars.ground.settings import Secret
-from pillars.queue.jobs import SQL, JobError, NewJob, enqueue
+from pillars.queue.jobs import NewJob, enqueue
 from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy
 from pillars.worker.builtin import register_builtins
 from pillars.worker.registry import Registry
@@ -124,16 +123,11 @@ class App:
             JobError: the job is not well-formed.
             AppNotBoundError: no connection is given and no database known.
         """
-        if run_at is not None and delay is not None:
-            raise JobError("run_at and delay are both given: a job starts at one time")
         if queue is None:
             handler = self.registry.get(type)
             queue = handler.queue if handler else "default"
-        job = NewJob(type, args or {}, queue, priority, run_at, max_attempts, timeout)
-        if connection is not None:
-            return (await self._insert(connection, [job], delay, None))[0]
-        async with self._bound().connection() as own:
-            return (await self._insert(own, [job], delay, self._emit))[0]
+        job = NewJob(type, args or {}, queue, priority, run_at, delay, max_attempts, timeout)
+        return (await self.enqueue_many([job], connection))[0]
 
     async def enqueue_many(
         self,
@@ -148,7 +142,7 @@ class App:
         """
         if connection is not None:
             return await enqueue(connection, jobs)
-        async with self._bound().connection() as own:
+        async with self.database.connection() as own:
             return await enqueue(own, jobs, self._emit)
 
     def bind(self, database: Database, emit: Emit) -> None:
@@ -176,25 +170,19 @@ class App:
         """Whether `web` was ever used; asking it does not load aiohttp."""
         return self._web is not None
 
-    def _bound(self) -> Database:
+    @property
+    def database(self) -> Database:
+        """The database this app is bound to.
+
+        Raises:
+            AppNotBoundError: none, and PILLARS_DATABASE_URL is not set.
+        """
         if self._database is None:
             url = os.environ.get(_URL, "").strip()
             if not url:
                 raise AppNotBoundError
             self._database = Database(Secret(url), "pillars app", self._emit)
         return self._database
-
-    async def _insert(
-        self,
-        connection: AsyncConnection[Any],
-        jobs: list[NewJob],
-        delay: float | None,
-        emit: Emit | None,
-    ) -> list[JobId]:
-        if delay is not None:
-            ((at,),) = await fetch(connection, SQL["instant_in"], {"seconds": delay})
-            jobs = [replace(job, run_at=at) for job in jobs]
-        return await enqueue(connection, jobs, emit)
 
 
 def load_app(path: str) -> App:

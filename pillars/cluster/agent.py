@@ -90,7 +90,6 @@ class Membership:
         """
         self.member_id: UUID | None = None
         self.ring_version = 0
-        self.schedules_digest: str | None = None
         self.role = role
         self.name = name
         self._link = link
@@ -99,6 +98,7 @@ class Membership:
         self._on_expel = on_expel
         self._emit = emit
         self._clock = clock
+        self._schedules_digest: str | None = None
         self._mask = _NO_SLOTS
         self._active = False
         self._leaving = False
@@ -123,6 +123,10 @@ class Membership:
         """Note that the process's loop did real work; without it the member is expelled."""
         self._progressed_at = self._clock.monotonic()
 
+    def holds(self, digest: str) -> None:
+        """Note which set of schedule files this process holds; told with the next heartbeat."""
+        self._schedules_digest = digest
+
     # ---- verbs
 
     async def join(self) -> None:
@@ -136,6 +140,7 @@ class Membership:
     async def activate(self) -> None:
         """Take part: for a cron, take a fair share of the slots in the same transaction."""
         member = self._me()
+        self._active = True
         sent = self._clock.monotonic()
         async with self._link.transaction() as connection:
             ring = await members.lock_ring(connection)
@@ -148,7 +153,6 @@ class Membership:
         if not alive:
             self._lost()
             return
-        self._active = True
         self._beat_at = sent
         if moved:
             self._emit(moved)
@@ -241,7 +245,7 @@ class Membership:
                 "lease": self._lease,
                 "progress_age": sent - self._progressed_at,
                 "ring_version": self.ring_version,
-                "schedules_digest": self.schedules_digest,
+                "schedules_digest": self._schedules_digest,
                 "cron_patience": CRON_PATIENCE,
                 "patience": PATIENCE,
             },

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from pillars.cron.definition import Schedule
-    from pillars.db.database import Database
+    from pillars.db.database import Database, Link
 
 _LOCK = 0x626F6F6B
 # Ticks counted when an edit overtakes a backlog; a longer one is recorded as this long.
@@ -120,6 +120,12 @@ async def show_schedule(database: Database, name: str) -> ScheduleRecord:
         near = [record.name for record in await list_schedules(database, limit=1_000)]
         raise ScheduleNotFoundError(f"there is no schedule {name!r}{did_you_mean(name, near)}")
     return ScheduleRecord(*rows[0])
+
+
+async def count_owned(link: Link, slots: bytes) -> int:
+    """Return how many schedules lie in these slots (512 bytes, as get_bit counts)."""
+    rows = await link.fetch(SQL["count_owned"], {"slots": slots})
+    return int(rows[0][0])
 
 
 async def lock_book(connection: AsyncConnection[Any]) -> None:

@@ -68,6 +68,31 @@ class ProcessStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SystemStarted(Event):
+    """`pillars up` has started everything."""
+
+    url: str
+    crons: int
+    workers: int
+    schedules_dir: str
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Event):
+    """A process of `pillars up` died; it is started again after `restart_in` seconds.
+
+    `code` is minus the number of the signal that killed it, or 0.
+    """
+
+    role: str
+    name: str
+    pid: int
+    code: int
+    restart_in: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoopFailed(Event):
     """A loop's step raised; it is tried again after `retry_in` seconds."""
 
@@ -93,6 +118,21 @@ class ClockMeasured(Event):
 
 
 # ---- database
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStarted(Event):
+    """The embedded PostgreSQL runs."""
+
+    data_dir: str
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStopped(Event):
+    """The embedded PostgreSQL has stopped in order."""
+
+    data_dir: str
 
 
 @dataclass(frozen=True, slots=True)

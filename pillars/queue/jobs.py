@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SQL = load_statements("pillars.queue")
 LONGEST_ARGS = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
+# A hundred years: longer is a slip of the unit.
+_LONGEST_DELAY = 3_155_760_000
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -32_768, 32_767
 
 
@@ -44,6 +46,7 @@ class NewJob:
         queue: workers may serve some queues only.
         priority: lower first, as in `nice`; -32768 to 32767.
         run_at: not before this instant; None is at once.
+        delay: not before this many seconds from now, by the database's clock.
         max_attempts: None leaves it to the job type's policy.
         timeout: seconds an attempt may take; None leaves it to the job type.
         retry: a policy for this job alone; None leaves it to the job type.
@@ -54,6 +57,7 @@ class NewJob:
     queue: str = "default"
     priority: int = 0
     run_at: datetime | None = None
+    delay: float | None = None
     max_attempts: int | None = None
     timeout: float | None = None
     retry: RetryPolicy | None = None
@@ -74,10 +78,7 @@ async def enqueue(
     """
     if not jobs:
         return []
-    params = _columns(jobs)
-    rows = await fetch(connection, SQL["enqueue"], params)
-    soonest = None if None in params["run_at"] else min(params["run_at"])
-    await fetch(connection, SQL["announce"], {"channel": JOBS_CHANNEL, "run_at": soonest})
+    rows = await fetch(connection, SQL["enqueue"], {"channel": JOBS_CHANNEL, **_columns(jobs)})
     if emit is not None:
         for queue, count in Counter(job.queue for job in jobs).items():
             emit(JobsEnqueued(queue, count))
@@ -103,6 +104,10 @@ def check_job(job: NewJob) -> str:
         raise JobError(f"timeout {job.timeout} is not a time: give seconds above 0")
     if job.run_at is not None and job.run_at.tzinfo is None:
         raise JobError("run_at has no time zone: give an aware datetime")
+    if job.delay is not None and job.run_at is not None:
+        raise JobError("run_at and delay are both given: a job starts at one time")
+    if job.delay is not None and not 0 <= job.delay <= _LONGEST_DELAY:
+        raise JobError(f"delay {job.delay} is out of range: 0 to {_LONGEST_DELAY:,} seconds")
     return _encode(job)
 
 
@@ -128,6 +133,7 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, list[Any]]:
         "queues": [job.queue for job in jobs],
         "priorities": [job.priority for job in jobs],
         "run_at": [job.run_at for job in jobs],
+        "delays": [job.delay for job in jobs],
         "max_attempts": [
             job.retry.max_attempts if job.retry and not job.max_attempts else job.max_attempts
             for job in jobs

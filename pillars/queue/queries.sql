@@ -305,5 +305,5 @@ FROM queues, LATERAL (
         coalesce(extract(epoch FROM now() - min(run_at) FILTER (
             WHERE state IN ('available', 'failed') AND run_at <= now())), 0)::float8
     FROM (SELECT state, run_at FROM pillars.jobs
-          WHERE finished_at IS NULL AND queue = queues.queue LIMIT %(limit)s) AS some
+          WHERE finished_at IS NULL AND queue = queues.queue LIMIT %(limit)s) AS unfinished
 ) AS counted (available, running, failed, scheduled, oldest)

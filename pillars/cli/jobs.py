@@ -1,0 +1,129 @@
+"""`pillars jobs`: enqueue, list, show, retry, cancel."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pillars.cli.context import with_database
+from pillars.cli.output import print_json, print_record, print_table
+from pillars.ground.errors import UsageError
+from pillars.ground.settings import duration
+from pillars.queue import desk
+from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.states import JobState
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pillars.db.database import Database
+
+
+def put(arguments: argparse.Namespace) -> int:
+    """Put one job on the queue."""
+    job = NewJob(
+        arguments.type,
+        _args(arguments.args),
+        queue=arguments.queue,
+        priority=arguments.priority,
+        max_attempts=arguments.max_attempts,
+        delay=_delay(arguments.delay) if arguments.delay else None,
+    )
+
+    async def work(database: Database) -> int:
+        async with database.connection() as connection:
+            return (await enqueue(connection, [job]))[0]
+
+    job_id = with_database(arguments, work)
+    if arguments.json:
+        print_json({"id": job_id})
+    else:
+        print(f"job {job_id} is on the queue {arguments.queue!r}")
+    return 0
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List jobs, newest first."""
+    jobs = with_database(
+        arguments,
+        lambda database: desk.list_jobs(
+            database,
+            state=JobState(arguments.state) if arguments.state else None,
+            type=arguments.type,
+            queue=arguments.queue,
+            schedule=arguments.schedule,
+            before=arguments.before,
+            limit=arguments.limit,
+        ),
+    )
+    if arguments.json:
+        print_json(jobs)
+        return 0
+    print_table(
+        ("ID", "TYPE", "STATE", "QUEUE", "ATTEMPT", "SCHEDULE", "RUN AT (UTC)", "ERROR"),
+        [
+            (
+                str(job.id),
+                job.type,
+                job.state,
+                job.queue,
+                job.attempt,
+                job.schedule,
+                job.run_at,
+                _last_line(job.error or job.reason),
+            )
+            for job in jobs
+        ],
+        "no jobs",
+    )
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one job."""
+    job = with_database(arguments, lambda database: desk.show_job(database, arguments.id))
+    if arguments.json:
+        print_json(job)
+    else:
+        print_record(list(asdict(job).items()))
+    return 0
+
+
+def retry(arguments: argparse.Namespace) -> int:
+    """Make a job that ended badly available again."""
+    with_database(arguments, lambda database: desk.retry_job(database, arguments.id))
+    print(f"job {arguments.id} is available again")
+    return 0
+
+
+def cancel(arguments: argparse.Namespace) -> int:
+    """Cancel a job that waits."""
+    with_database(
+        arguments,
+        lambda database: desk.cancel_job(database, arguments.id, "cancelled by command"),
+    )
+    print(f"job {arguments.id} is cancelled")
+    return 0
+
+
+def _args(text: str) -> dict[str, object]:
+    try:
+        args = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--args is not JSON ({error}): write --args '{{\"key\": 1}}'") from None
+    if not isinstance(args, dict):
+        raise UsageError("--args is not a JSON object: write --args '{\"key\": 1}'")
+    return args
+
+
+def _delay(text: str) -> float:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise UsageError(f"--delay {text}: {error}") from None
+
+
+def _last_line(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return lines[-1][:100] if lines else ""

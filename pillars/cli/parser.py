@@ -1,0 +1,179 @@
+"""The parser: every command, flag and word of help."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+
+from pillars.ground.settings import SETTINGS
+
+_ENVIRONMENT = "environment:\n" + "\n".join(
+    f"  {setting.env:<28} {setting.help}" for setting in SETTINGS
+)
+_EXAMPLES = """\
+examples:
+  pillars up                                  everything on this machine; Ctrl-C stops it
+  pillars status                              who is alive and owns what
+  pillars schedules check                     are the files right? what is suspicious?
+  pillars jobs enqueue log --args '{"message": "hello"}'
+  psql "$(pillars dsn)"                       look into the embedded database
+"""
+_STATES = ("available", "running", "succeeded", "failed", "dead", "cancelled", "skipped", "missed")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; each command's `run` names the function to import and call."""
+    parser = argparse.ArgumentParser(
+        prog="pillars",
+        description="Distributed cron and job queue on one Postgres.",
+        epilog=f"{_EXAMPLES}\n{_ENVIRONMENT}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pillars {version('pillars')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_processes(commands)
+    _add_status(commands)
+    _add_schedules(commands)
+    _add_jobs(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives the type no public name
+
+
+def _command(
+    commands: Commands[argparse.ArgumentParser],
+    name: str,
+    run: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=description,
+        description=description[0].upper() + description[1:] + ".",
+    )
+    parser.set_defaults(run=f"pillars.cli.{run}")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where `pillars up` keeps its database (PILLARS_DATA_DIR, default .pillars)",
+    )
+    return parser
+
+
+def _add_processes(commands: Commands[argparse.ArgumentParser]) -> None:
+    up = _command(commands, "up", "run:up", "run everything on this machine; Ctrl-C stops it")
+    up.add_argument("--cron", type=_count, default=3, metavar="N", help="crons (default 3)")
+    up.add_argument("--workers", type=_count, default=2, metavar="N", help="workers (default 2)")
+    server = _command(commands, "server", "run:server", "answer web requests")
+    worker = _command(commands, "worker", "run:worker", "run jobs")
+    cron = _command(commands, "cron", "run:cron", "put jobs on the queue by schedule")
+    for parser in (up, server):
+        parser.add_argument("--port", type=_port, metavar="N", help="PILLARS_PORT, default 8000")
+    for parser in (up, server, worker):
+        parser.add_argument(
+            "--app",
+            metavar="MODULE:APP",
+            help="the application (PILLARS_APP; `up` runs an example without it)",
+        )
+    for parser in (up, cron):
+        _schedules_dir(parser)
+    for parser in (up, server, worker, cron):
+        parser.add_argument("--host", metavar="ADDRESS", help="PILLARS_HOST, default 127.0.0.1")
+    for parser in (worker, cron):
+        parser.add_argument(
+            "--metrics-port",
+            type=_port,
+            metavar="N",
+            help="PILLARS_METRICS_PORT, default any free port",
+        )
+    for parser in (server, worker, cron):
+        parser.add_argument("--name", help="PILLARS_NAME, default host-role-pid")
+    worker.add_argument("--concurrency", type=_count, metavar="N", help="jobs at once, default 20")
+    worker.add_argument("--queues", metavar="A,B", help="queues to serve, default all")
+    _command(commands, "migrate", "run:migrate", "bring the database's schema up to date")
+    _command(commands, "dsn", "run:dsn", "print the URL of the running embedded database")
+
+
+def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
+    status = _command(commands, "status", "status:status", "show members, shares and queues")
+    _json(status)
+    status.add_argument("--watch", action="store_true", help="go on showing it, live")
+
+
+def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
+    group = commands.add_parser("schedules", help="check, compare, show and steer schedules")
+    verbs = group.add_subparsers(title="verbs", metavar="VERB", required=True)
+    check = _command(verbs, "check", "schedules:check", "check the files; all faults at once")
+    diff = _command(verbs, "diff", "schedules:diff", "show what applying the files would change")
+    apply = _command(verbs, "apply", "schedules:apply", "apply the files now, whatever is in force")
+    for parser in (check, diff, apply):
+        _schedules_dir(parser)
+    listing = _command(verbs, "list", "schedules:listing", "list schedules")
+    listing.add_argument("--soonest", action="store_true", help="those that fire next, first")
+    show = _command(verbs, "show", "schedules:show", "show one schedule")
+    upcoming = _command(verbs, "next", "schedules:upcoming", "show when a schedule fires next")
+    history = _command(verbs, "history", "schedules:history", "show what became of its last ticks")
+    pause = _command(verbs, "pause", "schedules:pause", "stop a schedule from firing")
+    resume = _command(verbs, "resume", "schedules:resume", "let a paused schedule go on from now")
+    remove = _command(verbs, "remove", "schedules:remove", "delete a schedule")
+    for parser in (show, upcoming, history, pause, resume, remove):
+        parser.add_argument("schedule", metavar="NAME")
+    upcoming.add_argument("-n", type=_count, default=10, help="how many (default 10)")
+    for parser in (listing, history):
+        parser.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
+    for parser in (check, diff, apply, listing, show, upcoming, history):
+        _json(parser)
+
+
+def _add_jobs(commands: Commands[argparse.ArgumentParser]) -> None:
+    group = commands.add_parser("jobs", help="enqueue, list, show, retry and cancel jobs")
+    verbs = group.add_subparsers(title="verbs", metavar="VERB", required=True)
+    enqueue = _command(verbs, "enqueue", "jobs:put", "put a job on the queue")
+    enqueue.add_argument("type", help="the job type, as in `log` or `mail.welcome`")
+    enqueue.add_argument("--args", default="{}", metavar="JSON", help="the handler's arguments")
+    enqueue.add_argument("--queue", default="default")
+    enqueue.add_argument("--priority", type=int, default=0, help="lower first (default 0)")
+    enqueue.add_argument("--delay", metavar="DURATION", help="not before, as in 90s or 2h")
+    enqueue.add_argument("--max-attempts", type=_count, metavar="N")
+    listing = _command(verbs, "list", "jobs:listing", "list jobs, newest first")
+    listing.add_argument("--state", choices=_STATES)
+    listing.add_argument("--type")
+    listing.add_argument("--queue")
+    listing.add_argument("--schedule")
+    listing.add_argument("--before", type=_count, metavar="ID", help="go on from this job")
+    listing.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
+    show = _command(verbs, "show", "jobs:show", "show one job with its error")
+    retry = _command(verbs, "retry", "jobs:retry", "run a dead, cancelled or failed job again")
+    cancel = _command(verbs, "cancel", "jobs:cancel", "cancel a job that waits")
+    for parser in (show, retry, cancel):
+        parser.add_argument("id", type=_count, metavar="ID")
+    for parser in (enqueue, listing, show):
+        _json(parser)
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def _schedules_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--schedules-dir",
+        type=Path,
+        metavar="DIR",
+        help="the schedule files (PILLARS_SCHEDULES_DIR, default schedules)",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:  # noqa: PLR2004 - the highest port there is
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)

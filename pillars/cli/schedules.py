@@ -1,0 +1,264 @@
+"""`pillars schedules`: check, diff, apply, list, show, next, history, pause, resume, remove."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from pillars.cli.context import settings_from, with_database
+from pillars.cli.output import print_json, print_record, print_table
+from pillars.cron import book
+from pillars.cron.definition import Timing
+from pillars.cron.files import ScheduleFilesError, load_directory
+from pillars.cron.fires import fires_between
+from pillars.cron.reconciler import apply_now
+from pillars.queue.desk import history_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pillars.cron.book import Difference, ScheduleRecord
+    from pillars.cron.files import ScheduleSet
+    from pillars.db.database import Database
+    from pillars.queue.desk import JobRecord
+
+_END_OF_TIME = 2**53
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Check the files; faults on stderr, exit code 1 when there are any."""
+    directory = settings_from(arguments).schedules_dir
+    try:
+        found = load_directory(directory)
+    except ScheduleFilesError as error:
+        if arguments.json:
+            print_json({"ok": False, "faults": [str(fault) for fault in error.faults]})
+        else:
+            for fault in error.faults:
+                print(fault, file=sys.stderr)
+        return 1
+    if arguments.json:
+        print_json(
+            {
+                "ok": True,
+                "files": list(found.files),
+                "schedules": len(found.schedules),
+                "digest": found.digest,
+                "warnings": [str(lint) for lint in found.lints],
+            },
+        )
+        return 0
+    for lint in found.lints:
+        print(f"warning: {lint}")
+    print(f"{len(found.schedules):,} schedules in {len(found.files):,} files are right")
+    return 0
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Show what applying the files would change."""
+    found = load_directory(settings_from(arguments).schedules_dir)
+
+    async def work(database: Database) -> Difference:
+        async with database.connection() as connection:
+            return await book.compare(connection, found.schedules)
+
+    difference = with_database(arguments, work)
+    if arguments.json:
+        print_json(difference)
+        return 0
+    for sign, names in (
+        ("+", difference.added),
+        ("~", difference.changed),
+        ("-", difference.removed),
+    ):
+        for name in names:
+            print(f"{sign} {name}")
+    if not difference:
+        print("nothing would change")
+    return 0
+
+
+def apply(arguments: argparse.Namespace) -> int:
+    """Apply the files now, whatever is in force."""
+    settings = settings_from(arguments)
+    found = load_directory(settings.schedules_dir)
+    _refuse_empty(found, str(settings.schedules_dir))
+    event = with_database(
+        arguments,
+        lambda database: apply_now(database, found, settings.schedules_revision, "apply"),
+    )
+    if arguments.json:
+        print_json(event)
+    else:
+        print(
+            f"{event.total} schedules in force: {event.added} added, {event.changed} changed, "
+            f"{event.removed} removed",
+        )
+    return 0
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List schedules."""
+    records = with_database(
+        arguments,
+        lambda database: book.list_schedules(
+            database,
+            limit=arguments.limit,
+            soonest=arguments.soonest,
+        ),
+    )
+    if arguments.json:
+        print_json(records)
+        return 0
+    print_table(
+        ("NAME", "WHEN", "JOB", "STATE", "LAST FIRE (UTC)", "NEXT FIRE (UTC)", "FROM"),
+        [
+            (
+                record.name,
+                _when(record),
+                record.job,
+                _state(record),
+                record.last_fire_at,
+                record.next_fire_at if record.enabled else None,
+                record.origin or record.source,
+            )
+            for record in records
+        ],
+        "no schedules: put a YAML file into the schedules directory",
+    )
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one schedule."""
+    record = _record(arguments)
+    if arguments.json:
+        print_json(record)
+        return 0
+    print_record(
+        [
+            ("name", record.name),
+            ("when", _when(record)),
+            ("job", record.job),
+            ("queue", record.queue),
+            ("state", _state(record)),
+            ("last fire", record.last_fire_at),
+            ("next fire", record.next_fire_at if record.enabled else None),
+            ("slot", record.slot),
+            ("source", record.origin or record.source),
+            ("updated", record.updated_at),
+            ("definition", record.definition),
+        ],
+    )
+    return 0
+
+
+def upcoming(arguments: argparse.Namespace) -> int:
+    """Show when a schedule fires next, in its own time zone and in UTC."""
+    record = _record(arguments)
+    timing = Timing.decode(record.timing)
+    now = int(datetime.now(UTC).timestamp())
+    instants = [
+        datetime.fromtimestamp(tick, UTC)
+        for tick in fires_between(timing, now, _END_OF_TIME, arguments.n)
+    ]
+    if arguments.json:
+        print_json(instants)
+        return 0
+    zone = ZoneInfo(timing.timezone)
+    rows = [(f"{t.astimezone(zone):%a %Y-%m-%d %H:%M:%S %z}", t) for t in instants]
+    print_table((timing.timezone, "UTC"), rows, f"{record.name} does not fire any more")
+    if not record.enabled:
+        print(f"{record.name} is {_state(record)}: none of these will be fired")
+    return 0
+
+
+def history(arguments: argparse.Namespace) -> int:
+    """Show what became of the last ticks of a schedule."""
+
+    async def work(database: Database) -> list[JobRecord]:
+        record = await book.show_schedule(database, arguments.schedule)
+        return await history_of(database, record.id, arguments.limit)
+
+    jobs = with_database(arguments, work)
+    if arguments.json:
+        print_json(jobs)
+        return 0
+    print_table(
+        ("TICK (UTC)", "UNTIL", "TICKS", "STATE", "STARTED", "FINISHED", "JOB", "WHY"),
+        [
+            (
+                job.fire_at,
+                job.fire_until,
+                job.ticks or 1,
+                job.state,
+                job.started_at,
+                job.finished_at if job.started_at else None,
+                str(job.id),
+                job.reason or _first_line(job.error),
+            )
+            for job in jobs
+        ],
+        f"{arguments.schedule} has not fired yet",
+    )
+    return 0
+
+
+def pause(arguments: argparse.Namespace) -> int:
+    """Stop a schedule."""
+    with_database(arguments, lambda database: book.pause(database, arguments.schedule))
+    print(f"{arguments.schedule} is paused; its jobs that were not due are taken back")
+    return 0
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Let a paused schedule go on."""
+    with_database(arguments, lambda database: book.resume(database, arguments.schedule))
+    print(f"{arguments.schedule} goes on from now; the time it was paused is not caught up")
+    return 0
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """Delete a schedule."""
+    with_database(arguments, lambda database: book.remove(database, arguments.schedule))
+    print(f"{arguments.schedule} is removed")
+    return 0
+
+
+def _record(arguments: argparse.Namespace) -> ScheduleRecord:
+    return with_database(
+        arguments,
+        lambda database: book.show_schedule(database, arguments.schedule),
+    )
+
+
+def _refuse_empty(found: ScheduleSet, directory: str) -> None:
+    if not found.files:
+        raise book.ScheduleConflictError(
+            f"{directory} holds no .yaml file: applying it would delete every schedule; "
+            "to mean just that, put in a file with `schedules: []`",
+        )
+
+
+def _when(record: ScheduleRecord) -> str:
+    definition = record.definition
+    for key in ("cron", "every", "at"):
+        if key in definition:
+            zone = definition.get("timezone")
+            return f"{key} {definition[key]}" + (f" ({zone})" if zone else "")
+    return record.timing
+
+
+def _state(record: ScheduleRecord) -> str:
+    if record.paused_at is not None:
+        return "paused"
+    if not record.enabled:
+        return "disabled"
+    return "active" if record.next_fire_at else "done"
+
+
+def _first_line(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return lines[0][:100] if lines else ""

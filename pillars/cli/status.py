@@ -1,0 +1,101 @@
+"""`pillars status`: members, shares of the ring, queues."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pillars.cli.context import opened, settings_from
+from pillars.cli.output import console, print_json, table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Group
+
+    from pillars.db.database import Database
+
+_EVERY = 1.0
+_MEMBER_HEADINGS = ("ROLE", "NAME", "STATE", "PID", "SLOTS", "SCHEDULES", "HEARTBEAT", "URL")
+_QUEUE_HEADINGS = ("QUEUE", "AVAILABLE", "SCHEDULED", "RUNNING", "FAILED", "OLDEST")
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show the state of the cluster once, or again and again with --watch."""
+    asyncio.run(_watch(arguments) if arguments.watch else _once(arguments))
+    return 0
+
+
+async def _once(arguments: argparse.Namespace) -> None:
+    async with opened(settings_from(arguments)) as database:
+        state = await _state(database)
+    if arguments.json:
+        print_json(state)
+    else:
+        console().print(_picture(state))
+
+
+async def _watch(arguments: argparse.Namespace) -> None:
+    from rich.live import Live  # noqa: PLC0415 - costly, rarely used
+
+    async with opened(settings_from(arguments)) as database:
+        with Live(console=console(), screen=console().is_terminal, auto_refresh=False) as live:
+            while True:
+                live.update(_picture(await _state(database)), refresh=True)
+                await asyncio.sleep(_EVERY)
+
+
+async def _state(database: Database) -> dict[str, Any]:
+    from pillars.cluster.members import list_members, ring_state  # noqa: PLC0415
+    from pillars.queue.desk import depths  # noqa: PLC0415
+
+    ring = await ring_state(database, changes=1)
+    return {
+        "ring": {"version": ring.version, "slots": ring.slots},
+        "members": [
+            {
+                "id": str(member.id),
+                "role": member.role,
+                "name": member.name,
+                "state": member.state,
+                "pid": member.pid,
+                "slots": member.slots,
+                "schedules": member.schedules,
+                "heartbeat_age": round(member.heartbeat_age, 3),
+                "url": member.url,
+            }
+            for member in await list_members(database)
+        ],
+        "queues": [asdict(depth) for depth in await depths(database)],
+    }
+
+
+def _picture(state: dict[str, Any]) -> Group:
+    from rich.console import Group  # noqa: PLC0415
+
+    members = [
+        (
+            member["role"],
+            member["name"],
+            member["state"],
+            member["pid"],
+            member["slots"] if member["role"] == "cron" else "",
+            member["schedules"] if member["role"] == "cron" else "",
+            f"{member['heartbeat_age']:.1f}s",
+            member["url"],
+        )
+        for member in state["members"]
+    ]
+    queues = [
+        (q["queue"], q["available"], q["scheduled"], q["running"], q["failed"], f"{q['oldest']:.1f}s")
+        for q in state["queues"]
+    ]
+    ring = state["ring"]
+    parts: list[Any] = [f"ring version {ring['version']}, {ring['slots']:,} slots", ""]
+    parts.append(
+        table(_MEMBER_HEADINGS, members) if members else "no process is alive: run `pillars up`",
+    )
+    parts.append("")
+    parts.append(table(_QUEUE_HEADINGS, queues) if queues else "the queues are empty")
+    return Group(*parts)

@@ -1,0 +1,102 @@
+"""A cron process: ticker, sweep and file reconciler around a share of the ring."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pillars.cluster.agent import HAND_OVER_LIMIT
+from pillars.cron.book import count_owned
+from pillars.cron.reconciler import Reconciler
+from pillars.cron.ticker import OwnTicker, SweepTicker
+from pillars.db.notify import RING_CHANNEL
+from pillars.processes.frame import Frame
+from pillars.telemetry.endpoints import OpsServer, ops_routes
+
+if TYPE_CHECKING:
+    from pillars.ground.settings import Secret, Settings
+
+_COUNT_EVERY = 30.0
+_HAND_OVER_LOOK = 0.1
+
+
+async def run_cron(settings: Settings, dsn: Secret) -> None:
+    """Run a cron until it is asked to stop.
+
+    Raises:
+        PillarsError: it cannot start.
+    """
+    frame = Frame("cron", settings, dsn)
+    ops = OpsServer(
+        settings.host,
+        settings.metrics_port,
+        ops_routes(frame.metrics, frame.health),
+    )
+    async with frame.running():
+        if frame.stopping:
+            return
+        frame.health.expect_cron(settings.lease, frame.database.link("health"))
+        url = await ops.start()
+        try:
+            await frame.join(url)
+            _start_loops(frame)
+            await frame.until_stopped()
+            await frame.bounded("hand-over", _hand_over(frame))
+            await frame.end_loops()
+        finally:
+            await ops.stop()
+
+
+def _start_loops(frame: Frame) -> None:
+    settings, membership, database = frame.settings, frame.membership, frame.database
+    if frame.heart is not None:
+        frame.listen(RING_CHANNEL, frame.heart.wake)
+    own = OwnTicker(
+        database.link("ticker"),
+        slots=lambda: membership.slots,
+        progressed=membership.progressed,
+        lookahead=settings.lookahead,
+        emit=frame.events,
+        clock=frame.clock,
+    )
+    sweep = SweepTicker(
+        database.link("sweep"),
+        lookahead=settings.lookahead,
+        emit=frame.events,
+        clock=frame.clock,
+    )
+    reconciler = Reconciler(
+        database.link("files"),
+        settings.schedules_dir,
+        revision=settings.schedules_revision,
+        applied_by=frame.name,
+        member_id=lambda: membership.member_id,
+        lease=settings.lease,
+        holds=membership.holds,
+        emit=frame.events,
+    )
+    count_link = database.link("count")
+
+    async def count() -> float:
+        frame.metrics.owned_schedules(await count_owned(count_link, membership.slots))
+        return _COUNT_EVERY
+
+    frame.loop("files", reconciler.step)
+    frame.loop("ticker", own.step)
+    frame.loop("sweep", sweep.step)
+    frame.loop("count", count)
+
+
+async def _hand_over(frame: Frame) -> None:
+    """Give the slots away, and go on firing them until the others have taken over."""
+    heart, membership = frame.heart, frame.membership
+    if heart is None:
+        return
+    version = await heart.call(membership.begin_leave())
+    if not version:
+        return
+    deadline = frame.clock.monotonic() + HAND_OVER_LIMIT
+    while frame.clock.monotonic() < deadline and not frame.hurry.is_set():
+        if await heart.call(membership.handed_over(version)):
+            return
+        await asyncio.sleep(_HAND_OVER_LOOK)

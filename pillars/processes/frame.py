@@ -1,0 +1,204 @@
+"""What every process has: events and their listeners, a database, a heart, loops, signals.
+
+A process starts from the bottom up and stops in reverse. The heart, in a thread of its own, stops
+last, so that nobody is taken for dead while it finishes its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from pillars import __version__
+from pillars.cluster.agent import Membership
+from pillars.cluster.heart import Heart
+from pillars.db.database import Database
+from pillars.db.migrate import migrate
+from pillars.db.notify import Listener
+from pillars.ground.clock import SystemClock
+from pillars.ground.events import (
+    Events,
+    LoopFailed,
+    ProcessStarted,
+    ProcessStopped,
+    ProcessStopping,
+)
+from pillars.ground.loop import Stepper, describe
+from pillars.queue.upkeep import rescue
+from pillars.telemetry.health import Health
+from pillars.telemetry.logs import LogListener, configure_logging
+from pillars.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+
+    from pillars.ground.events import Emit
+    from pillars.ground.settings import Secret, Settings
+
+Role = Literal["server", "worker", "cron"]
+
+# Set by `pillars up` for its children: they stop in order when it is gone.
+PARENT_VARIABLE = "PILLARS_PARENT_PID"
+# A stop must end even when the database does not answer: each of its steps gets this long.
+STEP_LIMIT = 10.0
+_LOOPS_GRACE = 5.0
+_PARENT_EVERY = 1.0
+
+
+class Frame:
+    """The common part of server, worker and cron."""
+
+    def __init__(self, role: Role, settings: Settings, dsn: Secret) -> None:
+        """Build the listeners and the database; nothing is opened yet."""
+        self.role: Role = role
+        self.name = settings.name or f"{socket.gethostname()}-{role}-{os.getpid()}"
+        self.settings = settings
+        self.dsn = dsn
+        self.clock = SystemClock()
+        self.events = Events()
+        configure_logging("json" if settings.log == "json" else "text", role, self.name)
+        self._log = LogListener(self.events, self.clock)
+        self.metrics = Metrics(self.events, role)
+        self.health = Health(self.events, self.clock)
+        self.database = Database(dsn, f"pillars {self.name}", self.events)
+        self.heart: Heart | None = None
+        self.hurry = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._why = "finished"
+        self._loops: list[tuple[Stepper, asyncio.Task[None]]] = []
+        self._listening: asyncio.Task[None] | None = None
+
+    @property
+    def membership(self) -> Membership:
+        """This process's membership; it has one once it joined."""
+        if self.heart is None:
+            raise RuntimeError("join first")
+        return self.heart.membership
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Reach the database and bring its schema up to date; put everything away afterwards."""
+        self._handle_signals()
+        self.loop("log", self._log.step)
+        if PARENT_VARIABLE in os.environ:
+            self.loop("parent", self._watch_parent)
+        try:
+            await self._unless_stopped(self.database.wait_until_reachable())
+            if not self._stopping.is_set():
+                await migrate(self.database, self.events)
+            yield
+        finally:
+            await self.end_loops()
+            if self.heart is not None:
+                await self.bounded("leave", self.heart.stop())
+            await self.bounded("close", self.database.close())
+            self.events(ProcessStopped(self.role, self.name))
+
+    async def join(self, url: str) -> None:
+        """Become an active member; from here on the others know this process."""
+
+        def build(emit: Emit) -> Membership:
+            return Membership(
+                database.link("heartbeat"),
+                role=self.role,
+                name=self.name,
+                pid=os.getpid(),
+                url=url,
+                app_version=__version__,
+                lease=self.settings.lease,
+                on_expel=rescue,
+                emit=emit,
+                clock=self.clock,
+            )
+
+        database = Database(self.dsn, f"pillars {self.name}", self.events)
+        self.heart = Heart(database, build, self.events)
+        await self.heart.start()
+        member_id = str(self.membership.member_id)
+        self.events(ProcessStarted(self.role, self.name, member_id, url))
+
+    def loop(self, name: str, step: Callable[[], Awaitable[float]]) -> Stepper:
+        """Run a step again and again until the process stops."""
+        stepper = Stepper(name, step, self.events)
+        self._loops.append((stepper, asyncio.create_task(stepper.run(), name=name)))
+        return stepper
+
+    def listen(self, channel: str, callback: Callable[[], None]) -> None:
+        """Call back on notifications of a channel, as an accelerator."""
+        direct = self.settings.direct_database_url
+        listener = Listener(
+            direct or self.dsn,
+            f"pillars {self.name} listen",
+            {channel: callback},
+            direct=direct is not None,
+        )
+        stepper = Stepper("listen", listener.step, self.events)
+        self._listening = asyncio.create_task(stepper.run(), name="listen")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stopping.is_set()
+
+    async def until_stopped(self) -> None:
+        """Wait for a signal, then say that the process is stopping."""
+        await self._stopping.wait()
+        self.events(ProcessStopping(self.role, self.name, self._why))
+
+    def stop(self, why: str) -> None:
+        """Ask for a stop; asked a second time, running jobs are not waited for."""
+        if self._stopping.is_set():
+            self.hurry.set()
+            return
+        self._why = why
+        self._stopping.set()
+
+    async def bounded(
+        self,
+        what: str,
+        step: Awaitable[Any],
+        limit: float = STEP_LIMIT,
+    ) -> None:
+        """Run one step of the stop; whatever it meets is told and does not hold up the rest."""
+        try:
+            async with asyncio.timeout(limit):
+                await step
+        except Exception as error:  # noqa: BLE001 - the stop goes on; others will expel this one
+            self.events(LoopFailed(what, describe(error), 1, 0.0))
+
+    async def end_loops(self) -> None:
+        """Let every loop finish the step it is in, for a few seconds."""
+        if self._listening is not None:
+            self._listening.cancel()
+        for stepper, _ in self._loops:
+            stepper.stop()
+        tasks = [task for _, task in self._loops]
+        self._loops = []
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_LOOPS_GRACE)
+            for task in late:
+                task.cancel()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+
+    async def _watch_parent(self) -> float:
+        if os.getppid() != int(os.environ[PARENT_VARIABLE]):
+            self.stop("its parent is gone")
+        return _PARENT_EVERY

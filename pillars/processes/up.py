@@ -1,0 +1,225 @@
+"""`pillars up`: the whole system on one machine, each pillar in processes of its own.
+
+Children run in sessions of their own, so Ctrl-C reaches this process alone, and it stops them in
+order: crons and server first, then the workers, the database last. A child that dies is started again
+after three leases: long enough to see the others take over, as they would if its machine was gone.
+A child that cannot start at all, because of a wrong setting, stops everything with its message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pillars.db.connection import describe_dsn
+from pillars.db.database import Database
+from pillars.db.embedded import EmbeddedPostgres
+from pillars.db.migrate import migrate
+from pillars.ground.clock import SystemClock
+from pillars.ground.events import (
+    ChildEnded,
+    DatabaseStarted,
+    DatabaseStopped,
+    Events,
+    ProcessStopping,
+    SystemStarted,
+)
+from pillars.processes.frame import PARENT_VARIABLE
+from pillars.processes.server import PortInUseError, port_advice
+from pillars.telemetry.logs import LogListener, configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pillars.ground.settings import Secret, Settings
+
+RESTART_LEASES = 3
+# What a child may take beyond its drain before it is killed.
+_STOP_GRACE = 20.0
+
+
+@dataclass(slots=True)
+class Child:
+    """One process of the system."""
+
+    role: str
+    name: str
+    environment: Mapping[str, str]
+    process: asyncio.subprocess.Process | None = None
+    watch: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Up:
+    """Starts everything, keeps it running, stops it in order."""
+
+    def __init__(self, settings: Settings, *, crons: int, workers: int) -> None:
+        """Decide what runs; nothing is started yet."""
+        self._settings = settings
+        self._clock = SystemClock()
+        self._events = Events()
+        configure_logging("json" if settings.log == "json" else "text", "up", "pillars")
+        self._log = LogListener(self._events, self._clock)
+        self._postgres = EmbeddedPostgres(settings.data_dir) if not settings.database_url else None
+        self._crons = crons
+        self._workers = workers
+        self._children: list[Child] = []
+        self._stopping = asyncio.Event()
+        self._failed = 0
+
+    async def run(self) -> int:
+        """Run until asked to stop; returns the exit code.
+
+        Raises:
+            PillarsError: the database, the port or the data directory cannot be used.
+        """
+        self._check_port()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        try:
+            dsn = await self._start_database()
+            if not self._stopping.is_set():
+                await self._start_children(dsn)
+            await self._stopping.wait()
+        finally:
+            await self._stop_children()
+            await self._stop_database()
+        return self._failed
+
+    def _check_port(self) -> None:
+        settings = self._settings
+        if not settings.port:
+            return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, settings.port))
+            except OSError as error:
+                raise PortInUseError(port_advice(settings, error)) from None
+
+    async def _start_database(self) -> Secret:
+        if self._postgres is None:
+            dsn = self._settings.database_url
+            if dsn is None:
+                raise RuntimeError("no database was chosen")
+        else:
+            dsn = await asyncio.to_thread(self._postgres.start)
+            self._events(DatabaseStarted(str(self._postgres.data_dir), describe_dsn(dsn)))
+        database = Database(dsn, "pillars up", self._events)
+        try:
+            await database.wait_until_reachable()
+            await migrate(database, self._events)
+        finally:
+            await database.close()
+        return dsn
+
+    async def _start_children(self, dsn: Secret) -> None:
+        environment = {
+            **os.environ,
+            PARENT_VARIABLE: str(os.getpid()),
+            "PILLARS_DATABASE_URL": dsn.reveal(),
+        }
+        # The metrics port of a fixed number could serve one child only.
+        environment.pop("PILLARS_METRICS_PORT", None)
+        names = [("server", "server")]
+        names += [("cron", f"cron-{number + 1}") for number in range(self._crons)]
+        names += [("worker", f"worker-{number + 1}") for number in range(self._workers)]
+        self._children = [
+            Child(role, name, environment | {"PILLARS_NAME": name}) for role, name in names
+        ]
+        for child in self._children:
+            child.watch = asyncio.create_task(self._keep_running(child))
+        settings = self._settings
+        self._events(
+            SystemStarted(
+                url=f"http://{settings.host}:{settings.port}",
+                crons=self._crons,
+                workers=self._workers,
+                schedules_dir=str(settings.schedules_dir),
+                app=settings.app or "",
+            ),
+        )
+
+    async def _keep_running(self, child: Child) -> None:
+        while not self._stopping.is_set():
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "pillars",
+                child.role,
+                *self._flags(child.role),
+                env=child.environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            code = await child.process.wait()
+            if self._stopping.is_set():
+                return
+            if code > 0:
+                # It said why itself; starting it again would say the same.
+                self._failed = code
+                self._stop(f"{child.name} ended with exit code {code}")
+                return
+            pause = RESTART_LEASES * self._settings.lease
+            self._events(ChildEnded(child.role, child.name, child.process.pid, code, pause))
+            try:
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+    def _flags(self, role: str) -> Iterable[str]:
+        settings = self._settings
+        yield from ("--schedules-dir", str(settings.schedules_dir)) if role == "cron" else ()
+        yield from ("--host", settings.host)
+        if role == "server":
+            yield from ("--port", str(settings.port))
+        if role != "cron" and settings.app:
+            yield from ("--app", settings.app)
+
+    def _stop(self, why: str) -> None:
+        if self._stopping.is_set():
+            # Asked again: nobody waits for running jobs any more.
+            self._signal(self._children, signal.SIGTERM)
+            return
+        self._events(ProcessStopping("up", "pillars", why))
+        self._stopping.set()
+
+    async def _stop_children(self) -> None:
+        first = [child for child in self._children if child.role != "worker"]
+        workers = [child for child in self._children if child.role == "worker"]
+        for group in (first, workers):
+            self._signal(group, signal.SIGTERM)
+            await self._wait_for(group)
+        for child in self._children:
+            if child.watch is not None:
+                child.watch.cancel()
+
+    async def _wait_for(self, group: Iterable[Child]) -> None:
+        waits = [asyncio.create_task(c.process.wait()) for c in group if c.process is not None]
+        if not waits:
+            return
+        _, late = await asyncio.wait(waits, timeout=self._settings.drain_timeout + _STOP_GRACE)
+        if late:
+            self._signal(group, signal.SIGKILL)
+            await asyncio.wait(late)
+
+    def _signal(self, group: Iterable[Child], number: signal.Signals) -> None:
+        for child in group:
+            if child.process is not None and child.process.returncode is None:
+                child.process.send_signal(number)
+
+    async def _stop_database(self) -> None:
+        if self._postgres is not None:
+            await asyncio.to_thread(self._postgres.stop)
+            self._events(DatabaseStopped(str(self._postgres.data_dir)))
+
+
+def run_up(settings: Settings, *, crons: int, workers: int) -> int:
+    """Run the whole system; returns the exit code."""
+    return asyncio.run(Up(settings, crons=crons, workers=workers).run())

@@ -1,0 +1,91 @@
+"""A worker process: claims jobs, runs the application's handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pillars.db.notify import JOBS_CHANNEL
+from pillars.processes.frame import STEP_LIMIT, Frame
+from pillars.queue.upkeep import Pruner
+from pillars.telemetry.endpoints import OpsServer, ops_routes
+from pillars.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from pillars.app import App
+    from pillars.ground.settings import Secret, Settings
+
+# A claim pass takes milliseconds; a worker without one for this long is not ready for work.
+_CLAIM_LIMIT = 10.0
+
+
+async def run_worker(settings: Settings, dsn: Secret, app: App) -> None:
+    """Run a worker until it is asked to stop and its jobs are done or handed back.
+
+    Raises:
+        PillarsError: it cannot start.
+    """
+    frame = Frame("worker", settings, dsn)
+    ops = OpsServer(
+        settings.host,
+        settings.metrics_port,
+        ops_routes(frame.metrics, frame.health),
+    )
+    async with frame.running():
+        if frame.stopping:
+            return
+        app.bind(frame.database, frame.events)
+        frame.health.expect_worker(_CLAIM_LIMIT, frame.database.link("health"))
+        url = await ops.start()
+        try:
+            await frame.join(url)
+            await _work(frame, app)
+        finally:
+            await ops.stop()
+
+
+async def _work(frame: Frame, app: App) -> None:
+    settings, membership = frame.settings, frame.membership
+
+    def progressed() -> None:
+        membership.progressed()
+        frame.health.progress("claim")
+
+    worker = Worker(
+        database=frame.database,
+        registry=app.registry,
+        identity=lambda: membership.member_id,
+        progressed=progressed,
+        queues=settings.queues,
+        concurrency=settings.concurrency,
+        emit=frame.events,
+        clock=frame.clock,
+    )
+    pruner = Pruner(
+        frame.database.link("prune"),
+        settings.retention,
+        settings.retention_failed,
+        frame.events,
+    )
+    working = asyncio.create_task(worker.run(), name="worker")
+    # Should the worker itself break, the process ends with its error instead of idling.
+    working.add_done_callback(lambda _: frame.stop("the worker ended"))
+    frame.listen(JOBS_CHANNEL, worker.wake)
+    frame.loop("prune", pruner.step)
+    await frame.until_stopped()
+    if frame.heart is not None:
+        await frame.bounded("leaving", frame.heart.call(membership.begin_leave()))
+    await _drain(frame, worker)
+    await working
+
+
+async def _drain(frame: Frame, worker: Worker) -> None:
+    """Stop claiming and let running jobs end; a second signal cuts that short."""
+    limit = frame.settings.drain_timeout
+    draining = asyncio.create_task(worker.stop(limit))
+    hurried = asyncio.create_task(frame.hurry.wait())
+    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    if hurried.done() and not draining.done():
+        await frame.bounded("cut short", worker.stop(0.0))
+    hurried.cancel()
+    await frame.bounded("drain", draining, limit + STEP_LIMIT)

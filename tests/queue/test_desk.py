@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pillars.queue.desk import (
+    JobNotFoundError,
+    JobStateError,
+    QueueDepth,
+    cancel_job,
+    depths,
+    list_jobs,
+    retry_job,
+    show_job,
+)
+from pillars.queue.jobs import JobError, NewJob, enqueue
+from pillars.queue.states import JobState
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pillars.db.database import Database
+
+
+async def put(database: Database, *jobs: NewJob) -> list[int]:
+    async with database.connection() as connection:
+        return list(await enqueue(connection, jobs))
+
+
+async def test_depths_count_each_queue_by_state(database: Database) -> None:
+    await put(
+        database,
+        NewJob("a", queue="one"),
+        NewJob("a", queue="one", delay=60),
+        NewJob("a", queue="two"),
+    )
+
+    found = [(d.queue, d.available, d.running, d.failed, d.scheduled) for d in await depths(database)]
+
+    assert found == [("one", 1, 0, 0, 1), ("two", 1, 0, 0, 0)]
+
+
+async def test_no_unfinished_jobs_means_no_depths(database: Database) -> None:
+    assert await depths(database) == list[QueueDepth]()
+
+
+async def test_jobs_are_listed_newest_first_and_page_by_page(database: Database) -> None:
+    ids = await put(database, *(NewJob(f"t{n}") for n in range(5)))
+
+    first = await list_jobs(database, limit=2)
+    second = await list_jobs(database, limit=2, before=first[-1].id)
+
+    assert [job.id for job in (*first, *second)] == ids[:0:-1]
+
+
+async def test_jobs_are_found_by_state_type_and_queue(database: Database) -> None:
+    await put(database, NewJob("a", queue="q"), NewJob("b", queue="q"), NewJob("a"))
+
+    found = await list_jobs(database, state=JobState.AVAILABLE, type="a", queue="q")
+
+    assert [(job.type, job.queue) for job in found] == [("a", "q")]
+
+
+async def test_a_job_that_waits_is_cancelled_and_can_be_retried(database: Database) -> None:
+    (job_id,) = await put(database, NewJob("a"))
+
+    await cancel_job(database, job_id, "changed my mind")
+    assert (await show_job(database, job_id)).state == "cancelled"
+    await retry_job(database, job_id)
+
+    assert (await show_job(database, job_id)).state == "available"
+
+
+async def test_what_cannot_be_done_says_why(
+    database: Database,
+    sql: psycopg.Connection[Any],
+) -> None:
+    (job_id,) = await put(database, NewJob("a"))
+    sql.execute("UPDATE pillars.jobs SET state = 'succeeded', finished_at = now()")
+
+    with pytest.raises(JobStateError, match=f"job {job_id} is succeeded: it cannot be cancelled"):
+        await cancel_job(database, job_id, "")
+    with pytest.raises(JobNotFoundError, match="there is no job 12345"):
+        await retry_job(database, 12345)
+
+
+async def test_a_job_enqueued_in_a_transaction_that_rolls_back_does_not_exist(
+    database: Database,
+    sql: psycopg.Connection[Any],
+) -> None:
+    class Undo(Exception):  # noqa: N818 - a signal, not an error
+        pass
+
+    with pytest.raises(Undo):
+        async with database.transaction() as connection:
+            await enqueue(connection, [NewJob("a")])
+            raise Undo
+
+    assert sql.execute("SELECT count(*) FROM pillars.jobs").fetchone() == (0,)
+
+
+async def test_any_language_can_enqueue_by_sql(sql: psycopg.Connection[Any]) -> None:
+    sql.execute("""SELECT pillars.enqueue('mail', '{"to": "a"}', priority => -5)""")
+
+    assert sql.execute("SELECT type, args, priority, state FROM pillars.jobs").fetchall() == [
+        ("mail", {"to": "a"}, -5, "available"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("job", "fault"),
+    [
+        (NewJob(""), "is not a name"),
+        (NewJob("a b"), "is not a name"),
+        (NewJob("a", queue="ü"), "is not a name"),
+        (NewJob("a", priority=40_000), "priority 40000 is out of range"),
+        (NewJob("a", {"x": object()}), "not a JSON object"),
+        (NewJob("a", {"x": float("nan")}), "not a JSON object"),
+        (NewJob("a", {"x": "y" * 1_100_000}), "store the data elsewhere"),
+        (NewJob("a", {"x": "\0"}), "NUL"),
+        (NewJob("a", delay=-1), "delay -1 is out of range"),
+        (NewJob("a", max_attempts=0), "max_attempts 0 is out of range"),
+    ],
+)
+async def test_bad_jobs_are_refused_at_the_door(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    job: NewJob,
+    fault: str,
+) -> None:
+    with pytest.raises(JobError, match=fault):
+        await put(database, NewJob("good"), job)
+
+    assert sql.execute("SELECT count(*) FROM pillars.jobs").fetchone() == (0,)

@@ -8,13 +8,14 @@ scrape_configs:
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from yarl import URL
+from urllib.parse import urlsplit
 
 from pillars.cluster.members import list_members
 from pillars.server.operations import Answer, Call, Context, Operation
 
 if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
     from pillars.cluster.members import MemberRecord
 
 
@@ -24,14 +25,14 @@ async def targets(context: Context, _: Call) -> Answer:
     A member is live until another expels it: the table is the one judge of that, here as elsewhere.
     """
     members = await list_members(context.database)
-    return Answer([_group(member, URL(member.url)) for member in members if member.url])
+    return Answer([_group(member, urlsplit(member.url)) for member in members if member.url])
 
 
-def _group(member: MemberRecord, url: URL) -> dict[str, Any]:
+def _group(member: MemberRecord, url: SplitResult) -> dict[str, Any]:
     labels = {"role": member.role, "member": member.name}
     if url.scheme == "https":
         labels["__scheme__"] = "https"
-    return {"targets": [url.authority], "labels": labels}
+    return {"targets": [url.netloc], "labels": labels}
 
 
 _GROUP = {

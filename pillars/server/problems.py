@@ -25,11 +25,13 @@ from pillars.queue.jobs import JobError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiohttp.typedefs import Handler, Middleware
+    from aiohttp.typedefs import Handler
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER = 2
 MOST_FAULTS = 100
+# A pool that gives no connection in time raises an OperationalError of its own.
+UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +126,7 @@ def invalid(faults: Sequence[Fault]) -> ProblemError:
 
 
 @web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever is raised into a problem; the user's own HTTP errors stay as they are."""
     try:
         return await handler(request)
@@ -134,9 +136,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _from_http(error, request).response()
     except Exception as error:  # noqa: BLE001 - the last line before the client
         return _from_exception(error, request).response()
-
-
-problem_middleware: Middleware = problems
 
 
 def _is_ours(request: web.Request) -> bool:
@@ -164,7 +163,7 @@ def _from_exception(error: Exception, request: web.Request) -> ProblemError:
     for kind, (status, code) in _OURS.items():
         if isinstance(error, kind):
             return ProblemError(status, code, str(error))
-    if isinstance(error, _UNREACHABLE):
+    if isinstance(error, UNREACHABLE):
         _log.warning("%s while serving %s", type(error).__name__, _where(request))
         return database_away()
     return _unexpected(error, request)
@@ -251,5 +250,3 @@ _OURS: dict[type[PillarsError], tuple[int, str]] = {
     JobStateError: (HTTPStatus.CONFLICT, "job_state"),
     ScheduleNotFoundError: (HTTPStatus.NOT_FOUND, "schedule_not_found"),
 }
-# A pool that gives no connection in time raises an OperationalError of its own.
-_UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)

@@ -14,7 +14,7 @@ from pillars.server import api, discovery
 from pillars.server.auth import Gate
 from pillars.server.openapi import describe, description_operation
 from pillars.server.operations import Context, ours, route
-from pillars.server.problems import problem_middleware, route_of
+from pillars.server.problems import answer_problems, route_of
 from pillars.server.status_page import status_handler
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def build_site(
     root.router.add_get(home, ours(status_handler(database, links)))
     root.add_subapp(api.PREFIX, api.build_api(context))
     # Ahead of the user's own, so that they see whatever those let through.
-    root.middlewares[:0] = [_watch(emit), problem_middleware]
+    root.middlewares[:0] = [_watch(emit), answer_problems]
     return root
 
 

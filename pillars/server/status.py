@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
-
-import psycopg
 
 from pillars.cluster.members import MemberRecord, list_members
 from pillars.cron.book import ScheduleRecord, list_schedules
 from pillars.db.statements import load_statements
 from pillars.queue.desk import JobRecord, QueueDepth, depths, list_jobs
 from pillars.queue.states import JobState
+from pillars.server.problems import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SQL = load_statements("pillars.server")
 ROWS = 12
+_log = logging.getLogger(__name__)
 _FRESH = 1.0
 # A section that takes longer than this is left out, so that the others still show.
 _PATIENCE = 2.0
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Section(Generic[T]):
-    """One part of the page; `rows` is None where the database did not answer in time."""
+    """One part of the page; `rows` is None where the database did not tell."""
 
     rows: list[T] | None
 
@@ -93,5 +94,9 @@ async def _section(query: Awaitable[list[T]]) -> Section[T]:
     try:
         async with asyncio.timeout(_PATIENCE):
             return Section(await query)
-    except (psycopg.Error, TimeoutError):
+    except UNREACHABLE:
+        return Section(None)
+    except Exception:  # noqa: BLE001 - logged below, and shown as missing
+        # A row that cannot be read must not hide all the others from whoever looks for it.
+        _log.exception("part of the status page could not be read")
         return Section(None)

@@ -211,7 +211,9 @@ def _footer(links: Sequence[str]) -> Html:
 def _table(columns: Sequence[str], rows: list[Html] | None, empty: str) -> Html:
     # A column whose name ends in # holds numbers.
     if rows is None:
-        return element("p", "the database did not answer in time", class_="bad")
+        return element(
+            "p", "this could not be read now; the server's log may say why", class_="bad"
+        )
     if not rows:
         return element("p", empty, class_="empty")
     heads = [

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SQL = load_statements("pillars.telemetry")
 INTERVAL = 5.0
 MAX_AGE = 60.0
+# Depths of queues with a million jobs take half a second: at most a twentieth of the time.
+_REST = 20
 ROLES = ("server", "worker", "cron")
 
 Holder = tuple[str, str, float | None]
@@ -62,13 +64,14 @@ class Snapshot:
                 metrics.family(metric.name).export_while(partial(self.fresh, metric.name))
 
     async def step(self) -> float:
-        """Read everything once; returns INTERVAL with jitter.
+        """Read everything once; returns INTERVAL with jitter, or more when reading takes long.
 
         What cannot be read does not keep the rest from being read.
 
         Raises:
             psycopg.Error: something could not be read; what was read before stands for MAX_AGE.
         """
+        began = self._clock.monotonic()
         failed = None
         for read in (self._read_members, self._read_queues, self._read_upkeep):
             try:
@@ -80,7 +83,9 @@ class Snapshot:
         if failed:
             raise failed
         self._metrics.family("pillars_db_snapshot_timestamp_seconds").cell().value = self._wall()
-        return INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 - jitter is no secret
+        took = self._clock.monotonic() - began
+        delay = max(INTERVAL, min(_REST * took, MAX_AGE / 2))
+        return delay * random.uniform(0.9, 1.1)  # noqa: S311 - jitter is no secret
 
     def fresh(self, name: str) -> bool:
         """Tell whether this metric's figures are young enough to be shown."""

@@ -10,7 +10,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from pillars.ground.events import (
+    ChildEnded,
     DatabaseReached,
+    DatabaseStarted,
+    DatabaseStopped,
     DatabaseUnreachable,
     Event,
     FinishRefused,
@@ -34,17 +37,24 @@ from pillars.ground.events import (
     SchedulesRefused,
     SchedulesWaiting,
     SchedulesWarned,
+    SystemStarted,
+)
+from pillars.telemetry.phrases import (
+    duration,
+    ended,
+    first_line,
+    plural,
+    power_of_two,
+    retry,
+    some,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 Words = tuple[int, str]
-_MANY = 5
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_MILLISECOND = 0.001
 
 
 def words_for(event: Event) -> Words | None:
@@ -61,34 +71,15 @@ def worded() -> frozenset[type[Event]]:
 def more_jobs(count: int, outcome: str) -> Words:
     """Return level and text for jobs that ended without a line of their own."""
     level = INFO if outcome in ("succeeded", "cancelled") else WARNING
-    return level, f"… and {count:,} more {_plural(count, 'job')} {outcome}"
+    return level, f"… and {count:,} more {plural(count, 'job')} {outcome}"
 
 
 def late_ticks(count: int, outcome: str) -> Words:
     """Return level and text for ticks that were swept or missed in about a second."""
-    ticks = f"{count:,} {_plural(count, 'tick')}"
+    ticks = f"{count:,} {plural(count, 'tick')}"
     if outcome == "swept":
         return INFO, f"swept {ticks} that had not been enqueued in time"
     return WARNING, f"recorded {ticks} as missed, as the schedules' catch-up rule says"
-
-
-def duration(seconds: float) -> str:
-    """Write seconds as people do: `850 µs`, `12 ms`, `3.4 s`, `2m 5s`, `1h 3m`, `2d 4h`."""
-    if seconds < _MILLISECOND:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.0f} ms"
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for unit, name, smaller, smaller_name in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "m"),
-        (_MINUTE, "m", 1, "s"),
-    ):
-        if whole >= unit:
-            return f"{whole // unit}{name} {whole % unit // smaller}{smaller_name}"
-    return f"{whole} s"
 
 
 # ---- processes
@@ -106,30 +97,50 @@ def _process_stopped(_: ProcessStopped) -> Words:
     return INFO, "stopped"
 
 
+def _system_started(event: SystemStarted) -> Words:
+    crons = f"{event.crons:,} {plural(event.crons, 'cron')}"
+    workers = f"{event.workers:,} {plural(event.workers, 'worker')}"
+    sources = f"schedules from {event.schedules_dir}, jobs of {event.app}"
+    return INFO, f"up at {event.url}: {crons}, {workers}, {sources}; Ctrl-C stops everything"
+
+
+def _child_ended(event: ChildEnded) -> Words:
+    child = f"{event.role}/{event.name} (pid {event.pid})"
+    return WARNING, f"{child} {ended(event.code)}; starts again in {retry(event.restart_in)}"
+
+
 def _loop_failed(event: LoopFailed) -> Words | None:
-    if not _power_of_two(event.failures):
+    if not power_of_two(event.failures):
         return None
     again = f", {event.failures:,} times in a row" if event.failures > 1 else ""
-    return WARNING, f"{event.loop} failed{again}: {event.error}; retry in {_retry(event.retry_in)}"
+    return WARNING, f"{event.loop} failed{again}: {event.error}; retry in {retry(event.retry_in)}"
 
 
 def _loop_recovered(event: LoopRecovered) -> Words:
-    times = f"{event.failures:,} {_plural(event.failures, 'failure')}"
+    times = f"{event.failures:,} {plural(event.failures, 'failure')}"
     return INFO, f"{event.loop} works again after {times}"
 
 
 # ---- database
 
 
+def _database_started(event: DatabaseStarted) -> Words:
+    return INFO, f"started PostgreSQL in {event.data_dir} ({event.database})"
+
+
+def _database_stopped(event: DatabaseStopped) -> Words:
+    return INFO, f"stopped PostgreSQL in {event.data_dir}"
+
+
 def _database_unreachable(event: DatabaseUnreachable) -> Words | None:
-    if not _power_of_two(event.attempts):
+    if not power_of_two(event.attempts):
         return None
-    retry = _retry(event.retry_in)
-    return WARNING, f"cannot reach database {event.database}: {event.error}; retry in {retry}"
+    where = f"{event.database}: {event.error}"
+    return WARNING, f"cannot reach database {where}; retry in {retry(event.retry_in)}"
 
 
 def _database_reached(event: DatabaseReached) -> Words:
-    attempts = f"{event.attempts:,} failed {_plural(event.attempts, 'attempt')}"
+    attempts = f"{event.attempts:,} failed {plural(event.attempts, 'attempt')}"
     return INFO, f"reached database {event.database} after {attempts}"
 
 
@@ -185,23 +196,23 @@ def _schedules_applied(event: SchedulesApplied) -> Words:
         if count
     ]
     text = f"applied schedules: {', '.join(changes) or 'nothing changed'}, {event.total:,} in all"
-    return INFO, f"{text} ({_some(event.names)})" if event.names else text
+    return INFO, f"{text} ({some(event.names)})" if event.names else text
 
 
 def _schedules_refused(event: SchedulesRefused) -> Words:
     count = len(event.faults)
-    faults = f"{count:,} {_plural(count, 'fault')}: {_some(event.faults, '; ')}"
+    faults = f"{count:,} {plural(count, 'fault')}: {some(event.faults, '; ')}"
     return ERROR, f"schedules in {event.directory} refused, the old ones stay: {faults}"
 
 
 def _schedules_warned(event: SchedulesWarned) -> Words:
-    return WARNING, f"schedules: {_some(event.warnings, '; ')}"
+    return WARNING, f"schedules: {some(event.warnings, '; ')}"
 
 
 def _schedules_waiting(event: SchedulesWaiting) -> Words:
     return WARNING, (
         f"the schedule files here ({event.digest[:8]}) were superseded: "
-        f"{event.holders:,} live {_plural(event.holders, 'cron')} hold {event.current_digest[:8]}; "
+        f"{event.holders:,} live {plural(event.holders, 'cron')} hold {event.current_digest[:8]}; "
         "waiting"
     )
 
@@ -209,7 +220,7 @@ def _schedules_waiting(event: SchedulesWaiting) -> Words:
 def _schedule_broken(event: ScheduleBroken) -> Words:
     return ERROR, (
         f"schedule {event.schedule_id} has no next tick: {event.error}; "
-        f"retry in {_retry(event.retry_in)}"
+        f"retry in {retry(event.retry_in)}"
     )
 
 
@@ -225,57 +236,36 @@ def _job_finished(event: JobFinished) -> Words:
     if event.outcome == "cancelled":
         return INFO, f"{job} was cancelled after {took}"
     attempt = f"{event.outcome} after {took}, attempt {event.attempt}"
-    text = f"{job} {attempt}: {_first_line(event.error) or 'no reason given'}"
+    text = f"{job} {attempt}: {first_line(event.error) or 'no reason given'}"
     if event.retry_in is None:
         return ERROR, text
-    return WARNING, f"{text}; retry in {_retry(event.retry_in)}"
+    return WARNING, f"{text}; retry in {retry(event.retry_in)}"
 
 
 def _finish_refused(event: FinishRefused) -> Words:
     count = len(event.job_ids)
-    jobs = f"{count:,} {_plural(count, 'job')} ({_some([str(job) for job in event.job_ids])})"
+    jobs = f"{count:,} {plural(count, 'job')} ({some([str(job) for job in event.job_ids])})"
     return WARNING, f"dropped late results of {jobs}: given to another worker meanwhile"
 
 
 def _jobs_returned(event: JobsReturned) -> Words:
-    return INFO, f"returned {event.count:,} {_plural(event.count, 'job')} that had not started"
+    return INFO, f"returned {event.count:,} {plural(event.count, 'job')} that had not started"
 
 
 def _jobs_pruned(event: JobsPruned) -> Words:
-    return DEBUG, f"pruned {event.count:,} finished {_plural(event.count, 'job')}"
-
-
-# ---- helpers
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
-
-
-def _some(items: Sequence[str], separator: str = ", ") -> str:
-    shown = separator.join(items[:_MANY])
-    rest = len(items) - _MANY
-    return f"{shown}{separator}and {rest:,} more" if rest > 0 else shown
-
-
-def _first_line(text: str | None) -> str:
-    return text.strip().partition("\n")[0].strip() if text else ""
-
-
-def _retry(seconds: float) -> str:
-    return duration(max(seconds, _MILLISECOND))
-
-
-def _power_of_two(count: int) -> bool:
-    return count & (count - 1) == 0
+    return DEBUG, f"pruned {event.count:,} finished {plural(event.count, 'job')}"
 
 
 _WRITERS: dict[type[Event], Callable[[Any], Words | None]] = {
     ProcessStarted: _process_started,
     ProcessStopping: _process_stopping,
     ProcessStopped: _process_stopped,
+    SystemStarted: _system_started,
+    ChildEnded: _child_ended,
     LoopFailed: _loop_failed,
     LoopRecovered: _loop_recovered,
+    DatabaseStarted: _database_started,
+    DatabaseStopped: _database_stopped,
     DatabaseUnreachable: _database_unreachable,
     DatabaseReached: _database_reached,
     MigrationApplied: _migration_applied,

@@ -7,12 +7,12 @@ on the event loop's thread, so the numbers need no lock; `render` may run in any
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from pillars import __version__
 from pillars.ground.events import (
     ClockMeasured,
     HeartbeatSent,
@@ -65,7 +65,7 @@ class Metrics:
         self._wall = wall
         self._queues, self._types, self._routes, self._loops = (Limit(OTHER) for _ in range(4))
         self._kinds = Limit((OTHER, OTHER), PAIR_LIMIT)
-        self.family("pillars_build_info").cell(__version__, role)
+        self.family("pillars_build_info").cell(version("pillars"), role)
         self._count_cron(events)
         self._count_cluster(events)
         self._count_jobs(events)

@@ -158,8 +158,11 @@ def _member_joined(event: MemberJoined) -> Words:
 
 
 def _ring_seen(event: RingSeen) -> Words:
-    change = f"+{event.gained:,} -{event.lost:,}"
-    return INFO, f"owns {event.slots:,} slots ({change}, ring {event.version})"
+    changes = [
+        f"{sign}{count:,}" for sign, count in (("+", event.gained), ("-", event.lost)) if count
+    ]
+    why = ", ".join([*changes, f"ring {event.version}"])
+    return INFO, f"owns {event.slots:,} slots ({why})"
 
 
 def _ring_moved(event: RingMoved) -> Words:

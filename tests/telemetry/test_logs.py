@@ -280,6 +280,16 @@ def test_text_of_others_cannot_forge_lines_or_steer_the_terminal(
     assert "a\\x1b[2Jb\\rc" in line
 
 
+def test_a_new_share_of_the_ring_shows_what_changed(emit: Events, text: io.StringIO) -> None:
+    emit(RingSeen(version=2, slots=2048, gained=0, lost=2048))
+    emit(RingSeen(version=3, slots=2050, gained=5, lost=3))
+
+    assert said(text) == [
+        "owns 2,048 slots (-2,048, ring 2)",
+        "owns 2,050 slots (+5, -3, ring 3)",
+    ]
+
+
 def test_long_lists_are_cut(emit: Events, text: io.StringIO) -> None:
     emit(SchedulesRefused(".", tuple("012345678")))
     emit(FinishRefused((7,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pillars.ground.errors import did_you_mean
 
@@ -54,9 +55,15 @@ def format_duration(seconds: float) -> str:
 def _parse_text(text: str) -> float:
     compact = text.strip().replace(" ", "")
     # A number of hundreds of digits is refused before float() turns it into infinity.
-    if len(compact) <= _LONGEST_TEXT and _WHOLE.match(compact):
-        return sum(float(count) * UNITS[unit] for count, unit in _PART.findall(compact))
+    if len(compact) <= _LONGEST_TEXT and _WHOLE.fullmatch(compact):
+        return _sum(compact)
     raise ValueError(f"{_shown(text)} is not a duration{_advice(compact)}; write it like 15m or 1d")
+
+
+# Thousands of schedules share a few durations.
+@lru_cache(maxsize=1024)
+def _sum(compact: str) -> float:
+    return sum(float(count) * UNITS[unit] for count, unit in _PART.findall(compact))
 
 
 def _advice(compact: str) -> str:

@@ -116,9 +116,9 @@ def _parse(text: str, name: str) -> Expression:
 
 
 def _words(text: str) -> list[str]:
-    if odd := next((char for char in text if not (" " <= char <= "~" or char == "\t")), None):
+    plain = text.strip(" \t\r\n").lower()
+    if odd := next((char for char in plain if not (" " <= char <= "~" or char == "\t")), None):
         raise _refused(f"contains {odd!r} (U+{ord(odd):04X}); use plain letters, digits and blanks")
-    plain = text.strip().lower()
     if plain.startswith("@"):
         return _alias(plain).split()
     words = plain.split()
@@ -218,7 +218,7 @@ def _value(part: _Part, text: str) -> int:
         return part.names.index(text) + part.low
     if not text.isdigit():
         kind = "a name or number" if part.names else "a number"
-        raise ValueError(f"{text!r} is not {kind}{did_you_mean(text, part.names)}")
+        raise ValueError(f"{text!r} is not {kind}{did_you_mean(text[:3], part.names)}")
     number = int(text[:9])
     # Both 0 and 7 are Sunday.
     return _check_range(part, number, part.high + (part is _WEEKDAY))

@@ -60,7 +60,8 @@ def duration(least: float, *, whole: bool) -> Kind:
 
 def choice(words: type[StrEnum]) -> Kind:
     """Return the kind of the members of an enumeration."""
-    return Kind(lambda raw: _choice(words, raw), {"enum": [str(word) for word in words]})
+    options = {str(option): option for option in words}
+    return Kind(lambda raw: _choice(options, raw), {"enum": list(options)})
 
 
 def schedule_name() -> Kind:
@@ -121,11 +122,10 @@ def _duration(least: float, raw: object, *, whole: bool) -> float:
     return int(seconds)
 
 
-def _choice(words: type[StrEnum], raw: object) -> StrEnum:
+def _choice(options: Mapping[str, StrEnum], raw: object) -> StrEnum:
     text = _text(raw)
-    options = [str(option) for option in words]
     if text in options:
-        return words(text)
+        return options[text]
     near = did_you_mean(text[:60], options)
     raise ValueError(f"cannot be {text[:60]!r}{near or '; write ' + ', '.join(options)}")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EVERY = 1.0
 _MEMBER_HEADINGS = ("ROLE", "NAME", "STATE", "PID", "SLOTS", "SCHEDULES", "HEARTBEAT", "URL")
+_QUEUE_KEYS = ("queue", "available", "scheduled", "running", "failed")
 _QUEUE_HEADINGS = ("QUEUE", "AVAILABLE", "SCHEDULED", "RUNNING", "FAILED", "OLDEST")
 
 
@@ -87,10 +88,7 @@ def _picture(state: dict[str, Any]) -> Group:
         )
         for member in state["members"]
     ]
-    queues = [
-        (q["queue"], q["available"], q["scheduled"], q["running"], q["failed"], f"{q['oldest']:.1f}s")
-        for q in state["queues"]
-    ]
+    queues = [(*(q[key] for key in _QUEUE_KEYS), f"{q['oldest']:.1f}s") for q in state["queues"]]
     ring = state["ring"]
     parts: list[Any] = [f"ring version {ring['version']}, {ring['slots']:,} slots", ""]
     parts.append(

@@ -1,8 +1,9 @@
 """`pillars up`: the whole system on one machine, each pillar in processes of its own.
 
 Children run in sessions of their own, so Ctrl-C reaches this process alone, and it stops them in
-order: crons and server first, then the workers, the database last. A child that dies is started again
-after three leases: long enough to see the others take over, as they would if its machine was gone.
+order: crons and server first, then the workers, the database last. A child that dies is started
+again after three leases: long enough to see the others take over, as they would if its machine was
+gone.
 A child that cannot start at all, because of a wrong setting, stops everything with its message.
 """
 

@@ -36,7 +36,9 @@ async def test_depths_count_each_queue_by_state(database: Database) -> None:
         NewJob("a", queue="two"),
     )
 
-    found = [(d.queue, d.available, d.running, d.failed, d.scheduled) for d in await depths(database)]
+    found = [
+        (d.queue, d.available, d.running, d.failed, d.scheduled) for d in await depths(database)
+    ]
 
     assert found == [("one", 1, 0, 0, 1), ("two", 1, 0, 0, 0)]
 
@@ -92,10 +94,13 @@ async def test_a_job_enqueued_in_a_transaction_that_rolls_back_does_not_exist(
     class Undo(Exception):  # noqa: N818 - a signal, not an error
         pass
 
-    with pytest.raises(Undo):
+    async def enqueue_and_undo() -> None:
         async with database.transaction() as connection:
             await enqueue(connection, [NewJob("a")])
             raise Undo
+
+    with pytest.raises(Undo):
+        await enqueue_and_undo()
 
     assert sql.execute("SELECT count(*) FROM pillars.jobs").fetchone() == (0,)
 

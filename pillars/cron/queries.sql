@@ -187,5 +187,6 @@ SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, las
 FROM pillars.schedules WHERE name = %(name)s
 
 -- name: count_owned
--- How many schedules lie in our slots.
-SELECT count(*) FROM pillars.schedules WHERE get_bit(%(slots)s::bytea, slot) = 1
+-- How many enabled schedules lie in our slots.
+SELECT count(*) FROM pillars.schedules
+WHERE enabled AND get_bit(%(slots)s::bytea, slot) = 1

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pillars.db.database import Database
     from pillars.queue.states import JobState
 
-# Depths beyond this are shown as this: counting millions each few seconds helps nobody.
-DEPTH_LIMIT = 100_000
+# Jobs of one queue and priority beyond this are not counted: counting millions each few seconds
+# helps nobody, and the age of the oldest says more.
+DEPTH_LIMIT = 10_000
 
 
 class JobNotFoundError(PillarsError):

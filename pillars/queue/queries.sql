@@ -283,27 +283,39 @@ WHERE id = %(id)s AND state IN ('available', 'failed')
 RETURNING id
 
 -- name: depth
--- Unfinished jobs by queue and state, each queue counted up to a limit, and the age in seconds of
--- the oldest job that is due and waits.
+-- Unfinished jobs by queue and state, each lane of a queue counted up to a limit, and the age in
+-- seconds of the oldest job that is due and waits.
 -- index: jobs_ready
-WITH RECURSIVE queues AS (
-    (SELECT queue FROM pillars.jobs WHERE finished_at IS NULL ORDER BY queue LIMIT 1)
+WITH RECURSIVE lanes AS (
+    (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
+     ORDER BY queue, priority LIMIT 1)
     UNION ALL
-    SELECT further.queue
-    FROM queues, LATERAL (
-        SELECT queue FROM pillars.jobs
-        WHERE finished_at IS NULL AND queue > queues.queue ORDER BY queue LIMIT 1
+    SELECT further.queue, further.priority
+    FROM lanes, LATERAL (
+        SELECT queue, priority FROM pillars.jobs
+        WHERE finished_at IS NULL AND (queue, priority) > (lanes.queue, lanes.priority)
+        ORDER BY queue, priority LIMIT 1
     ) AS further
 )
-SELECT queues.queue, counted.available, counted.running, counted.failed, counted.scheduled,
-    counted.oldest
-FROM queues, LATERAL (
+SELECT lanes.queue, sum(counted.available)::bigint, sum(counted.running)::bigint,
+    sum(counted.failed)::bigint, sum(counted.scheduled)::bigint,
+    coalesce(extract(epoch FROM now() - min(head.run_at)), 0)::float8
+FROM lanes
+CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE state = 'available' AND run_at <= now()),
         count(*) FILTER (WHERE state = 'running'),
         count(*) FILTER (WHERE state = 'failed'),
-        count(*) FILTER (WHERE state = 'available' AND run_at > now()),
-        coalesce(extract(epoch FROM now() - min(run_at) FILTER (
-            WHERE state IN ('available', 'failed') AND run_at <= now())), 0)::float8
-    FROM (SELECT state, run_at FROM pillars.jobs
-          WHERE finished_at IS NULL AND queue = queues.queue LIMIT %(limit)s) AS unfinished
-) AS counted (available, running, failed, scheduled, oldest)
+        count(*) FILTER (WHERE state = 'available' AND run_at > now())
+    FROM (
+        SELECT state, run_at FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+        ORDER BY run_at, id LIMIT %(limit)s
+    ) AS unfinished
+) AS counted (available, running, failed, scheduled)
+LEFT JOIN LATERAL (
+    SELECT run_at FROM pillars.jobs
+    WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+      AND run_at <= now() AND state IN ('available', 'failed')
+    ORDER BY run_at, id LIMIT 1
+) AS head ON true
+GROUP BY lanes.queue ORDER BY lanes.queue

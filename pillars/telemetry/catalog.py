@@ -212,7 +212,7 @@ METRICS: tuple[Metric, ...] = (
         ("queue", "state"),
         _SERVER,
         "Unfinished jobs: available (due), scheduled (later), running, failed (to be retried); "
-        "counted up to 100,000 a queue.",
+        "counted up to 10,000 for each queue and priority.",
         database_wide=True,
     ),
     Metric(

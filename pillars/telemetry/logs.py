@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LINES_PER_SECOND = 20
 # Libraries that tell at INFO what nobody asked: each request, each file that was looked at.
-_TALKATIVE = ("aiohttp", "asyncio", "psycopg", "watchfiles")
+_TALKATIVE = ("aiohttp", "asyncio", "psycopg")
 
 logger = logging.getLogger("pillars")
 

@@ -51,7 +51,8 @@ def keys_table() -> str:
     for name, field in _flat(SCHEDULE):
         default = "required" if field.required else "-"
         if field.default not in (None, {}):
-            default = f"`{json.dumps(field.default).strip('"')}`"
+            is_text = isinstance(field.default, str)
+            default = f"`{field.default if is_text else json.dumps(field.default)}`"
         rows.append(f"| `{name}` | {default} | {field.doc} |")
     return "\n".join(rows)
 

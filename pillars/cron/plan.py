@@ -7,8 +7,7 @@ the schedule's catch-up policy decides which of them are enqueued, and the other
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pillars.cron.definition import Catchup, Timing, jitter_of
 from pillars.cron.fires import fires_between, next_fire
@@ -25,8 +24,8 @@ CHUNK = 1_000
 FOLD = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+# Named tuples, not dataclasses: one of each is made for every fire, at a fifth of the cost.
+class Due(NamedTuple):
     """A schedule row whose cursor is within the horizon; instants in epoch seconds."""
 
     id: int
@@ -41,8 +40,7 @@ class Due:
     name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """One row for the jobs table.
 
     Attributes:
@@ -59,8 +57,7 @@ class Tick:
     fire_until: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What one fire statement does for one schedule."""
 
     due: Due
@@ -80,10 +77,19 @@ def plan_fires(due: Due, now: float, lookahead: float) -> Plan:
     timing = Timing.decode(due.timing)
     horizon = int(now + lookahead) if due.ahead else int(now)
     first = due.next_fire_at
+    following = next_fire(timing, first)
+    if (following is None or following > horizon) and first >= int(now) - MISFIRE_GRACE:
+        # Nearly every fire is this one: a single tick that is not overdue.
+        return Plan(due, (_enqueued(due, first),), first, following)
     instants = [first, *fires_between(timing, first, horizon, CHUNK - 1)]
     last = instants[-1]
     ticks = tuple(_ticks(due, timing, instants, int(now)))
     return Plan(due, ticks, last, next_fire(timing, last))
+
+
+def _enqueued(due: Due, instant: int) -> Tick:
+    shift = jitter_of(due.name, instant, due.jitter) if due.jitter and due.name else 0.0
+    return Tick(instant, instant + shift)
 
 
 def _ticks(due: Due, timing: Timing, instants: Sequence[int], now: int) -> Iterator[Tick]:
@@ -96,8 +102,7 @@ def _ticks(due: Due, timing: Timing, instants: Sequence[int], now: int) -> Itera
             continue
         yield from _missed(due, missed, now)
         missed = []
-        shift = jitter_of(due.name, instant, due.jitter) if due.jitter and due.name else 0.0
-        yield Tick(instant, instant + shift)
+        yield _enqueued(due, instant)
     yield from _missed(due, missed, now)
 
 

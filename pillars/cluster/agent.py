@@ -175,7 +175,7 @@ class Membership:
         if suspects and self._active:
             version = max(version, await self._expel())
         if version != self.ring_version and self.role == "cron" and not self._leaving:
-            await self._take_over_ring()
+            self._emit(await self._take_over_ring())
             # Tell at once that the new map is in use: a leaving cron waits for it.
             return 0.0
         return pause
@@ -293,18 +293,16 @@ class Membership:
             jobs_rescued=rescued,
         )
 
-    async def _take_over_ring(self) -> None:
+    async def _take_over_ring(self) -> RingSeen:
         ((version, owners),) = await self._link.fetch(SQL["ring"])
         old, new = self._mask, mask(owners, self._me().id)
         self._mask = new
         self.ring_version = version
-        self._emit(
-            RingSeen(
-                version=version,
-                slots=_bits(new),
-                gained=_bits(_minus(new, old)),
-                lost=_bits(_minus(old, new)),
-            ),
+        return RingSeen(
+            version=version,
+            slots=_bits(new),
+            gained=_bits(_minus(new, old)),
+            lost=_bits(_minus(old, new)),
         )
 
     def _lost(self) -> None:

@@ -28,6 +28,8 @@ What happens when
 
 - *A handler fails, whatever it raises*: failed, to be tried again by its policy; or dead.
 - *A job type is unknown here*: failed and tried again, as a newer worker may know it; or dead.
+- *Slow jobs come after fast ones*: what waits in the buffer while no slot becomes free for POLL
+  seconds goes back to the queue, for workers that are free.
 - *A timeout passes*: an async handler is cancelled where it awaits. A thread cannot be stopped: the
   attempt is written as failed at once, `current_job().cancelled` is set, and the slot stays
   occupied until the function returns.

@@ -48,6 +48,7 @@ class Claimer:
         identity: Callable[[], UUID | None],
         free_slots: Callable[[], int],
         held: Callable[[], Iterable[JobId]],
+        give_back: Callable[[Iterable[Claimed]], None],
         completed: Callable[[], None],
         emit: Emit,
         clock: Clock,
@@ -60,6 +61,7 @@ class Claimer:
             identity: the id to claim under; None while there must be no claim.
             free_slots: how many slots have nothing to do.
             held: the claimed jobs that are neither in the buffer nor written as ended.
+            give_back: returns jobs that were not started to the queue.
             completed: called after each completed pass.
             emit: receives JobsClaimed, and JobsReturned for jobs of lost claims.
             clock: measures the pace.
@@ -69,6 +71,7 @@ class Claimer:
         self._identity = identity
         self._free_slots = free_slots
         self._held = held
+        self._give_back = give_back
         self._completed = completed
         self._emit = emit
         self._clock = clock
@@ -81,8 +84,8 @@ class Claimer:
         self._woken = False
         self._fruitless = 0
         self._suspicions: list[float] = []
-        self._taken = 0
-        self._taken_since = clock.monotonic()
+        self._done = 0
+        self._done_since = self._moved_at = clock.monotonic()
         self._pace = 0.0
 
     async def run(self) -> None:
@@ -93,8 +96,11 @@ class Claimer:
         """Return the next job for a slot; None tells the slot to end."""
         if self._more and self._buffer.qsize() <= self._refill_at:
             self._stepper.wake()
-        self._taken += 1
         return await self._buffer.get()
+
+    def job_done(self) -> None:
+        """Take note that a slot has got through a job; sets the pace."""
+        self._done += 1
 
     def wake(self) -> None:
         """Look now: jobs were announced, or will soon be due."""
@@ -133,6 +139,7 @@ class Claimer:
             delay = await self._claim(worker_id, wanted)
         else:
             self._more, delay = True, POLL
+            self._give_back_what_waits()
         self._completed()
         return min(delay, _jittered(POLL))
 
@@ -144,11 +151,19 @@ class Claimer:
     def _jobs_per_second(self) -> float:
         """Return the pace of late: quick to rise, slow to fall."""
         now = self._clock.monotonic()
-        elapsed = now - self._taken_since
+        elapsed = now - self._done_since
         if elapsed >= _PACE_PERIOD:
-            self._pace = max(self._taken / elapsed, self._pace / 2)
-            self._taken, self._taken_since = 0, now
+            if self._done:
+                self._moved_at = now
+            self._pace = max(self._done / elapsed, self._pace / 2)
+            self._done, self._done_since = 0, now
         return self._pace
+
+    def _give_back_what_waits(self) -> None:
+        """Let others have the buffer when slow jobs came after fast ones and nothing moves."""
+        if self._buffer.qsize() and self._clock.monotonic() - self._moved_at >= POLL:
+            self._pace = 0.0
+            self._give_back(self.empty())
 
     async def _claim(self, worker_id: UUID, wanted: int) -> float:
         try:

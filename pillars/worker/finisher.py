@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
     from pillars.queue.claims import Claims, Ended, Job
 
@@ -42,27 +41,19 @@ class Outcome(NamedTuple):
 class Finisher:
     """Takes outcomes from the slots and writes them."""
 
-    def __init__(
-        self,
-        claims: Claims,
-        emit: Emit,
-        clock: Clock,
-        retrying: Callable[[float], None],
-    ) -> None:
+    def __init__(self, claims: Claims, emit: Emit, retrying: Callable[[float], None]) -> None:
         """Write over `claims`.
 
         Args:
             claims: the queue's side; used by this object alone.
             emit: receives JobFinished, FinishRefused and JobsReturned.
-            clock: measures how long results wait.
             retrying: told the seconds until the first of a batch's retries.
         """
         self._claims = claims
         self._emit = emit
-        self._clock = clock
         self._retrying = retrying
         self._waiting: list[Outcome] = []
-        self._waiting_since = 0.0
+        self._lingered = False
         # What is being written, by kind and by the worker id that claimed it.
         self._batches: list[list[Outcome]] = []
         self._linger = LINGER
@@ -77,7 +68,6 @@ class Finisher:
         self._waiting.append(outcome)
         count = len(self._waiting)
         if count == 1:
-            self._waiting_since = self._clock.monotonic()
             self._empty.clear()
             self._stepper.wake()
         elif count == BATCH:
@@ -112,9 +102,9 @@ class Finisher:
         if not self._batches:
             if not self._waiting:
                 return _IDLE
-            lingered = self._clock.monotonic() - self._waiting_since
-            if lingered < self._linger and len(self._waiting) < BATCH:
-                return self._linger - lingered
+            if not self._lingered and len(self._waiting) < BATCH:
+                self._lingered = True
+                return self._linger
             self._take()
         while self._batches:
             await self._write(self._batches[0])
@@ -125,6 +115,8 @@ class Finisher:
 
     def _take(self) -> None:
         taken, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        # Those left over have waited already.
+        self._lingered = bool(self._waiting)
         if len(self._waiting) < CAPACITY:
             self._room.set()
         groups: dict[tuple[UUID, str], list[Outcome]] = defaultdict(list)

@@ -13,7 +13,7 @@ from pillars.worker.claimer import Claimed, Claimer
 from pillars.worker.finisher import Finisher, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
     from contextvars import Context
     from uuid import UUID
 
@@ -69,6 +69,7 @@ class Worker:
             identity=identity,
             free_slots=lambda: self._concurrency - self._busy,
             held=self._held,
+            give_back=self._give_back,
             completed=self._pass_completed,
             emit=emit,
             clock=clock,
@@ -76,7 +77,6 @@ class Worker:
         self._finisher = Finisher(
             Claims(database.link("finish"), clock),
             emit,
-            clock,
             retrying=self._claimer.retry_comes,
         )
         self._attempts = Attempts(registry, concurrency)
@@ -157,6 +157,7 @@ class Worker:
                 await self._run(number, claimed)
             finally:
                 self._busy -= 1
+                self._claimer.job_done()
             # Variables or a cancellation left behind are not for the next job to inherit.
             if len(copy_context()) > self._clean or (task and task.cancelling()):
                 self._open_slot(number)
@@ -193,6 +194,10 @@ class Worker:
         yield from (claimed.job.id for claimed in self._running if claimed is not None)
         yield from (outcome.job.id for outcome in self._finisher.held())
 
+    def _give_back(self, entries: Iterable[Claimed]) -> None:
+        for claimed in entries:
+            self._finisher.put(Outcome(claimed.worker_id, claimed.job, None, 0.0))
+
     def _pass_completed(self) -> None:
         self._emit(SlotsUsed(self._busy, self._concurrency - self._busy))
         self._progressed()
@@ -201,8 +206,7 @@ class Worker:
 
     async def _drain(self) -> None:
         await asyncio.wait((self._claiming,))
-        for claimed in self._claimer.empty():
-            self._finisher.put(Outcome(claimed.worker_id, claimed.job, None, 0.0))
+        self._give_back(self._claimer.empty())
         self._claimer.end(self._concurrency)
         await self._slots_closed.wait()
         # Still there: handlers that ignore their cancellation. Their jobs are for others now.

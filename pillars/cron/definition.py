@@ -72,6 +72,7 @@ class Timing:
 
         Raises:
             ValueError: not such a text.
+
         """
         raw = json.loads(text)
         raw["missing"] = Missing(raw.get("missing", Missing.SHIFT))
@@ -171,6 +172,7 @@ def parse_schedule(raw: Mapping[str, Any]) -> Schedule:
 
     Raises:
         ScheduleError: with every fault there is.
+
     """
     if not isinstance(raw, Mapping):
         raise ScheduleError([Fault(None, "a schedule must be a mapping")])

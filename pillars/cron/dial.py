@@ -36,6 +36,7 @@ class Dial:
 
         Raises:
             ValueError: croniter refuses it.
+
         """
         *second, minute, hour, day, month, weekday = text.split()
         self.wildcard = minute.startswith("*") or hour.startswith("*")
@@ -83,6 +84,7 @@ def dial(text: str) -> Dial:
 
     Raises:
         ValueError: croniter refuses it.
+
     """
     return Dial(text)
 

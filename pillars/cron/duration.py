@@ -12,11 +12,12 @@ UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms":
 # Ten years: fits an integer column, and more is a slip of the unit.
 LONGEST = 315_360_000
 _LONGEST_TEXT = 40
-PATTERN = r"^(\d+(\.\d+)?(ms|[wdhms]))+$"
+PATTERN = r"^ *(\d+(\.\d+)? *(ms|[wdhms]) *)+$"
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)([a-z]+)", re.ASCII)
 _WHOLE = re.compile(PATTERN, re.ASCII)
-_SPELLED = {"second": "s", "minute": "m", "hour": "h", "day": "d", "week": "w", "month": "30d"}
+_ALMOST = re.compile(r"(-?)(\d{1,20})([A-Za-z]{0,20})", re.ASCII)
+_SPELLED = {"second": "s", "minute": "m", "hour": "h", "day": "d", "week": "w"}
 
 
 def parse_duration(raw: object) -> float:
@@ -24,6 +25,7 @@ def parse_duration(raw: object) -> float:
 
     Raises:
         ValueError: not a duration, or longer than ten years; the message says what to write.
+
     """
     if isinstance(raw, str):
         seconds = _parse_text(raw)
@@ -67,19 +69,25 @@ def _sum(compact: str) -> float:
 
 
 def _advice(compact: str) -> str:
-    if compact.isascii() and compact.isdigit():
-        return f", did you mean '{compact}s'?"
-    if compact.startswith("-"):
+    match = _ALMOST.fullmatch(compact)
+    if match is None:
+        return ""
+    sign, count, unit = match.groups()
+    if sign:
         return ": it cannot be negative"
-    if match := re.fullmatch(r"(\d+)([A-Za-z]+)", compact, re.ASCII):
-        count, unit = match.groups()
-        if unit.lower() in UNITS:
-            return f", did you mean '{count}{unit.lower()}'?"
-        for word, short in _SPELLED.items():
-            if did_you_mean(unit.lower().removesuffix("s"), (word, word[:3])) and short in UNITS:
-                return f", did you mean '{count}{short}'?"
-        return f": there is no unit {unit!r}"
-    return ""
+    meant = _unit_meant(unit.lower())
+    return f", did you mean '{count}{meant}'?" if meant else f": there is no unit {unit!r}"
+
+
+def _unit_meant(unit: str) -> str | None:
+    if not unit:
+        return "s"
+    if unit in UNITS:
+        return unit
+    for word, short in _SPELLED.items():
+        if did_you_mean(unit.removesuffix("s"), (word, word[:3])):
+            return short
+    return None
 
 
 def _shown(raw: object) -> str:

@@ -47,6 +47,7 @@ def parse_cron(text: str, *, name: str) -> Expression:
 
     Raises:
         ScheduleError: it is refused; each fault says what to write instead.
+
     """
     if len(text) > LONGEST_TEXT:
         raise _refused(f"is {len(text)} characters long, the limit is {LONGEST_TEXT}")

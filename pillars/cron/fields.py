@@ -131,6 +131,7 @@ def read_mapping(
         raw: what the user wrote.
         known: the keys there are.
         prefix: stands before the keys of faults, `dst.`.
+
     """
     values: dict[str, Any] = {}
     faults = unknown_keys(raw, known, prefix)

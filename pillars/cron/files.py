@@ -75,6 +75,7 @@ def load_directory(path: Path) -> ScheduleSet:
 
     Raises:
         ScheduleFilesError: with all faults of all files, or because the directory cannot be read.
+
     """
     reading = _Reading()
     files = _schedule_files(path)

@@ -1,8 +1,7 @@
 """YAML to plain values that remember where they stood, in bounded time and memory.
 
 Built from libyaml's events, so that nothing is expanded: aliases, the fuel of YAML bombs, are
-refused where they occur. Of YAML's scalars only those are read that version 1.1 and 1.2 agree on;
-`no`, `010` or `1:30` without quotes are faults, for half the readers would take them otherwise.
+refused where they occur.
 """
 
 from __future__ import annotations
@@ -13,7 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from pillars.cron.yaml_scalars import SUSPECT, resolve
+
 DEEPEST: Final = 50
+# Ten thousand schedules with every key have 40,000; this bounds memory to some 50 MB.
+MOST_COLLECTIONS: Final = 200_000
 # A file with more faults is no schedule file.
 MOST_FAULTS: Final = 1000
 
@@ -107,22 +110,6 @@ def read_yaml(text: str) -> Document:
 _UNPRINTABLE: Final = re.compile(
     r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
-_CONSTANTS: Final = (
-    dict.fromkeys(("", "~", "null", "Null", "NULL"))
-    | dict.fromkeys(("true", "True", "TRUE"), True)
-    | dict.fromkeys(("false", "False", "FALSE"), False)
-)
-_INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})")
-_FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
-_SURPRISE: Final = re.compile(
-    r"(?i:yes|no|on|off)"
-    r"|[-+]?[0-9][0-9_]*"  # 010, 1_000, +5
-    r"|[-+]?0[xob][0-9a-fA-F_]+"
-    r"|[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?"  # 1:30 is 90
-    r"|[-+]?([0-9][0-9_]*)?\.[0-9_]*([eE][-+]?[0-9]+)?"
-    r"|[-+]?\.(?i:inf|nan)"
-)
-_SUSPECT: Final = frozenset("0123456789+-.~nNtTfFyYoO")
 _BARE_CRON: Final = re.compile(r"\bcron[\"']?\s*:\s+(?=[*@%?`&])")
 
 
@@ -160,6 +147,7 @@ class _Builder:
         self.faults: list[tuple[Mark, str]] = []
         self._frames: list[_Frame] = []
         self._documents = 0
+        self._collections = 0
 
     def take(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.ScalarEvent):
@@ -183,8 +171,8 @@ class _Builder:
             self._take_key(frame, event)
             return
         value: Any = event.value
-        if event.implicit[0] and (not value or value[0] in _SUSPECT):
-            value, surprise = _resolve(value)
+        if event.implicit[0] and (not value or value[0] in SUSPECT):
+            value, surprise = resolve(value)
             if surprise:
                 # Faults of a value are shown at its key, if it has one.
                 at_key = frame is not None and frame.key is not None
@@ -206,6 +194,9 @@ class _Builder:
             self._stop(event, "a key must be text")
         if len(self._frames) >= DEEPEST:
             self._stop(event, f"is nested more than {DEEPEST} deep")
+        self._collections += 1
+        if self._collections > MOST_COLLECTIONS:
+            self._stop(event, "holds too many mappings and lists; spread it over several files")
         self._refuse_decorations(event)
         opened: MarkedMapping | MarkedList
         if isinstance(event, yaml.MappingStartEvent):
@@ -243,29 +234,6 @@ class _Builder:
         if len(self.faults) >= MOST_FAULTS:
             self.faults.append((_mark(start), "and more; reading stopped here"))
             raise _EndOfReadingError
-
-
-def _resolve(text: str) -> tuple[Any, str | None]:
-    """Return the value of a scalar without quotes, and what is surprising about it."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text], None
-    if _INTEGER.fullmatch(text):
-        return int(text), None
-    if _FLOAT.fullmatch(text):
-        return float(text), None
-    if _SURPRISE.fullmatch(text):
-        return text, _surprise(text)
-    return text, None
-
-
-def _surprise(text: str) -> str:
-    word = text.lower()
-    if word in {"yes", "on", "no", "off"}:
-        truth = "true" if word in {"yes", "on"} else "false"
-        return f"{text} means {truth} to YAML; put quotes round it, or write {truth}"
-    reading = yaml.safe_load(text) if len(text) < _SHORT else None
-    meaning = "" if reading is None or isinstance(reading, str) else f", some read {reading}"
-    return f"YAML readers disagree about {text[:_SHORT]}{meaning}; put quotes round it"
 
 
 def _syntax_faults(text: str, error: yaml.MarkedYAMLError) -> tuple[tuple[Mark, str], ...]:

@@ -7,12 +7,11 @@ day and bisecting. Instants are epoch seconds, offsets seconds east of Greenwich
 from __future__ import annotations
 
 from bisect import bisect_right
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = 86_400
 # About four years: few enough looks to be quick, long enough to be rarely needed.
 _ERA: Final = 1_461 * _DAY
@@ -45,6 +44,7 @@ def stretch_at(zone: str, instant: int) -> Stretch:
 
     Raises:
         ZoneInfoNotFoundError: there is no such zone.
+
     """
     starts, stretches = _era(zone, instant // _ERA)
     return stretches[bisect_right(starts, instant) - 1]
@@ -100,6 +100,5 @@ def _transition(info: ZoneInfo, low: int, high: int) -> int:
 
 
 def _offset(info: ZoneInfo, instant: int) -> int:
-    there = (_EPOCH + timedelta(seconds=instant)).astimezone(info)
-    offset = there.utcoffset()
+    offset = datetime.fromtimestamp(instant, info).utcoffset()
     return 0 if offset is None else offset.days * _DAY + offset.seconds

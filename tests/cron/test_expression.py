@@ -133,8 +133,8 @@ def test_a_likely_slip_is_a_lint(text: str, lint: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["*/15 * * * *", "0 9-17 * * mon-fri", "0 0 * * fri-mon", "0 0 * * 0-7", "0 0 29 2 *", "H H * * *",
-     "0 0 L * *", "*/5 * * * * *", "H/15 H(9-17) * * *", "0 0 * * sat-sun", "5/20 * * * *"],
+    ["*/15 * * * *", "0 9-17 * * mon-fri", "0 0 * * fri-mon", "0 0 * * 0-7", "0 0 29 2 *",
+     "H H * * *", "0 0 L * *", "*/5 * * * * *", "H/15 H(9-17) * * *", "0 0 * * sat-sun", "5/20 * * * *"],
 )  # fmt: skip
 def test_what_is_fine_has_no_lint(text: str) -> None:
     assert () == parse_cron(text, name="x").lints

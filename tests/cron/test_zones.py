@@ -24,7 +24,7 @@ def zoneinfo_offset(zone: str, instant: int) -> int:
     return int((there.utcoffset() or timedelta()).total_seconds())
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(NAMES), st.integers(epoch(1960), epoch(2100)))
 def test_a_stretch_is_what_zoneinfo_says(zone: str, instant: int) -> None:
     stretch = stretch_at(zone, instant)
@@ -40,7 +40,8 @@ def test_a_stretch_is_what_zoneinfo_says(zone: str, instant: int) -> None:
 def test_clocks_are_turned_less_far_than_turns_lie_apart() -> None:
     first, last = epoch(1970 if FULL else 2020), epoch(2037)
     too_close = []
-    for zone in NAMES:
+    # Neighbours in the alphabet share their transitions more often than not.
+    for zone in NAMES if FULL else NAMES[::5]:
         instant = first
         while instant < last:
             stretch = stretch_at(zone, instant)
@@ -63,7 +64,7 @@ def test_a_wall_time_is_shown_once_twice_or_never() -> None:
     assert () == instants_of("Pacific/Apia", epoch(2011, 12, 30, 12))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(NAMES), st.integers(epoch(2000), epoch(2040)))
 def test_an_instant_is_among_those_of_its_wall_time(zone: str, instant: int) -> None:
     assert instant in instants_of(zone, instant + offset_at(zone, instant))

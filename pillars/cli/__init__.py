@@ -57,13 +57,18 @@ def _database_sentence(error: Exception) -> str | None:
     import psycopg  # noqa: PLC0415 - costly, and loaded already when it matters
     from psycopg_pool import PoolTimeout  # noqa: PLC0415
 
+    from pillars.ground.loop import describe  # noqa: PLC0415
+    from pillars.telemetry.redaction import redact  # noqa: PLC0415
+
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         return "this database has no Pillars tables yet: run `pillars migrate`"
+    if isinstance(error, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedFunction):
+        return "this database's tables are older than this Pillars: run `pillars migrate`"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return f"this database user lacks a right ({error.diag.message_primary}): ask its owner"
     if isinstance(error, psycopg.OperationalError | PoolTimeout | TimeoutError):
         return (
             "the database cannot be reached: is it running, and is PILLARS_DATABASE_URL right? "
-            f"({type(error).__name__})"
+            f"({redact(describe(error))})"
         )
     return None

@@ -11,7 +11,7 @@ from pillars.cli.output import print_json, print_record, print_table
 from pillars.ground.errors import UsageError
 from pillars.ground.settings import duration
 from pillars.queue import desk
-from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.jobs import JobError, NewJob, check_job, enqueue
 from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ def put(arguments: argparse.Namespace) -> int:
         max_attempts=arguments.max_attempts,
         delay=_delay(arguments.delay) if arguments.delay else None,
     )
+    try:
+        check_job(job)
+    except JobError as error:
+        raise UsageError(str(error)) from None
 
     async def work(database: Database) -> int:
         async with database.connection() as connection:

@@ -37,7 +37,9 @@ def print_record(pairs: Sequence[tuple[str, object]]) -> None:
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         if value is not None:
-            lines = text(value).splitlines() or [""]
+            # Ids, slots and the like are names, not amounts: no separators.
+            shown = str(value) if isinstance(value, int) else text(value)
+            lines = shown.splitlines() or [""]
             print(f"{name:<{width}}  {lines[0]}")
             for line in lines[1:]:
                 print(f"{'':<{width}}  {line}")

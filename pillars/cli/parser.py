@@ -19,6 +19,10 @@ examples:
   pillars jobs enqueue log --args '{"message": "hello"}'
   psql "$(pillars dsn)"                       look into the embedded database
 """
+# The longest number that every column and LIMIT of the database takes.
+_DIGITS = 18
+_MANY = 10_000
+_HIGHEST_PORT = 65_535
 _STATES = ("available", "running", "succeeded", "failed", "dead", "cancelled", "skipped", "missed")
 
 
@@ -121,7 +125,7 @@ def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     remove = _command(verbs, "remove", "schedules:remove", "delete a schedule")
     for parser in (show, upcoming, history, pause, resume, remove):
         parser.add_argument("schedule", metavar="NAME")
-    upcoming.add_argument("-n", type=_count, default=10, help="how many (default 10)")
+    upcoming.add_argument("-n", type=_few, default=10, help="how many (default 10)")
     for parser in (listing, history):
         parser.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
     for parser in (check, diff, apply, listing, show, upcoming, history):
@@ -168,12 +172,18 @@ def _schedules_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
+def _few(text: str) -> int:
+    if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= _MANY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MANY:,}")
+    return int(text)
+
+
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:  # noqa: PLR2004 - the highest port there is
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) > _HIGHEST_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)

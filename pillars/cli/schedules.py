@@ -52,13 +52,18 @@ def check(arguments: argparse.Namespace) -> int:
         return 0
     for lint in found.lints:
         print(f"warning: {lint}")
+    if not found.files:
+        print(f"warning: {directory} holds no .yaml file: cron would change nothing")
+        return 0
     print(f"{len(found.schedules):,} schedules in {len(found.files):,} files are right")
     return 0
 
 
 def diff(arguments: argparse.Namespace) -> int:
     """Show what applying the files would change."""
-    found = load_directory(settings_from(arguments).schedules_dir)
+    directory = settings_from(arguments).schedules_dir
+    found = load_directory(directory)
+    _refuse_empty(found, str(directory))
 
     async def work(database: Database) -> Difference:
         async with database.connection() as connection:
@@ -215,8 +220,16 @@ def pause(arguments: argparse.Namespace) -> int:
 
 def resume(arguments: argparse.Namespace) -> int:
     """Let a paused schedule go on."""
-    with_database(arguments, lambda database: book.resume(database, arguments.schedule))
-    print(f"{arguments.schedule} goes on from now; the time it was paused is not caught up")
+
+    async def work(database: Database) -> ScheduleRecord:
+        await book.resume(database, arguments.schedule)
+        return await book.show_schedule(database, arguments.schedule)
+
+    record = with_database(arguments, work)
+    if record.enabled:
+        print(f"{record.name} goes on from now; the time it was paused is not caught up")
+    else:
+        print(f"{record.name} is not paused, but its definition says `enabled: false`")
     return 0
 
 

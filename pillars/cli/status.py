@@ -80,7 +80,7 @@ def _picture(state: dict[str, Any]) -> Group:
             member["role"],
             member["name"],
             member["state"],
-            member["pid"],
+            str(member["pid"]),
             member["slots"] if member["role"] == "cron" else "",
             member["schedules"] if member["role"] == "cron" else "",
             f"{member['heartbeat_age']:.1f}s",

@@ -1,7 +1,8 @@
 """The schedule book: the definitions in the schedules table, and how they change.
 
-Every change runs in one transaction: it locks the book, withdraws the jobs that were enqueued ahead
-and are not due, sets the cursor and bumps the version, so that no plan made before it can fire.
+Every change runs in one transaction: it locks the book and the rows it changes, so that no fire
+comes in between, withdraws the jobs that were enqueued ahead and are not due, sets the cursor and
+bumps the version, so that no plan made before it can fire.
 
 - An edit takes effect from its commit: the cursor goes to the first tick after it.
 - An edit that leaves the timing alone loses nothing: ticks that are overdue stay to be fired.
@@ -156,6 +157,7 @@ async def reconcile(
     difference = _difference(known, schedules)
     changing = {*difference.added, *difference.changed}
     ids = [known[name].id for name in (*difference.changed, *difference.removed)]
+    known |= await _hold(connection, ids)
     await _withdraw(connection, ids)
     if difference.removed:
         gone = [known[name].id for name in difference.removed]
@@ -204,6 +206,7 @@ async def remove(database: Database, name: str) -> None:
     record = await show_schedule(database, name)
     async with database.transaction() as connection:
         await lock_book(connection)
+        await _hold(connection, [record.id])
         await _withdraw(connection, [record.id])
         await fetch(connection, SQL["remove_schedules"], {"ids": [record.id]})
 
@@ -220,12 +223,11 @@ async def _set_paused(database: Database, name: str, *, paused: bool) -> None:
         rows = await fetch(connection, SQL["lock_schedule"], {"name": name})
         if not rows:
             raise ScheduleNotFoundError(f"there is no schedule {name!r}")
-        key, _, timing, _, was_paused, _, meant, next_at, last_at = rows[0]
+        key, _, timing, _, was_paused, _, meant, next_at, _ = rows[0]
         if was_paused == paused:
             return
         await _withdraw(connection, [key])
         now = int(await database_time(connection))
-        after = now if last_at is None else max(now, min(last_at, now))
         await fetch(
             connection,
             SQL["set_cursor"],
@@ -233,7 +235,7 @@ async def _set_paused(database: Database, name: str, *, paused: bool) -> None:
                 "id": key,
                 "enabled": meant and not paused,
                 "paused": paused,
-                "next": next_at if paused else next_fire(Timing.decode(timing), after),
+                "next": next_at if paused else next_fire(Timing.decode(timing), now),
             },
         )
 
@@ -249,6 +251,12 @@ async def _known(
 ) -> dict[str, _Known]:
     names = [schedule.name for schedule in schedules]
     rows = await fetch(connection, SQL["known_schedules"], {"names": names})
+    return {row[0]: _Known(*row) for row in rows}
+
+
+async def _hold(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[str, _Known]:
+    """Lock rows until the transaction ends, and return them as a fire just before left them."""
+    rows = await fetch(connection, SQL["hold_schedules"], {"ids": list(ids)}) if ids else ()
     return {row[0]: _Known(*row) for row in rows}
 
 

@@ -112,6 +112,12 @@ SELECT name, id, fingerprint, source, timing, enabled, slot, job, queue,
 FROM pillars.schedules
 WHERE source = 'file' OR name = ANY(%(names)s::text[])
 
+-- name: hold_schedules
+-- The same of rows that are about to change, held; in order of id, as a fire locks them.
+SELECT name, id, fingerprint, source, timing, enabled, slot, job, queue,
+    extract(epoch FROM next_fire_at)::bigint
+FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR UPDATE
+
 -- name: put_schedules
 -- Insert or replace definitions from a JSON array; the cursor is set by the caller.
 INSERT INTO pillars.schedules (
@@ -131,7 +137,9 @@ ON CONFLICT (name) DO UPDATE SET
     version = schedules.version + 1, slot = EXCLUDED.slot, priority = EXCLUDED.priority,
     jitter = EXCLUDED.jitter, enabled = EXCLUDED.enabled AND schedules.paused_at IS NULL,
     ahead = EXCLUDED.ahead, next_fire_at = EXCLUDED.next_fire_at,
-    last_fire_at = least(schedules.last_fire_at, now()), timing = EXCLUDED.timing,
+    last_fire_at = CASE WHEN schedules.last_fire_at > now() THEN now()
+                        ELSE schedules.last_fire_at END,
+    timing = EXCLUDED.timing,
     job = EXCLUDED.job, queue = EXCLUDED.queue, args = EXCLUDED.args, catchup = EXCLUDED.catchup,
     catchup_window = EXCLUDED.catchup_window, catchup_limit = EXCLUDED.catchup_limit,
     overlap = EXCLUDED.overlap, timeout = EXCLUDED.timeout, retry = EXCLUDED.retry,
@@ -160,7 +168,8 @@ FROM pillars.schedules WHERE name = %(name)s FOR UPDATE
 UPDATE pillars.schedules
 SET version = version + 1, enabled = %(enabled)s, next_fire_at = to_timestamp(%(next)s::float8),
     paused_at = CASE WHEN %(paused)s THEN coalesce(paused_at, now()) END,
-    last_fire_at = least(last_fire_at, now()), updated_at = now()
+    last_fire_at = CASE WHEN last_fire_at > now() THEN now() ELSE last_fire_at END,
+    updated_at = now()
 WHERE id = %(id)s
 
 -- name: list_schedules

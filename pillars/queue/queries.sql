@@ -270,7 +270,8 @@ FROM pillars.jobs WHERE schedule_id = %(schedule_id)s ORDER BY fire_at DESC LIMI
 -- Make a job that ended badly available again, at once.
 -- index: jobs_pkey
 UPDATE pillars.jobs
-SET state = 'available', run_at = now(), finished_at = NULL, worker_id = NULL, rescues = 0
+SET state = 'available', run_at = now(), finished_at = NULL, worker_id = NULL, rescues = 0,
+    reason = NULL
 WHERE id = %(id)s AND state IN ('dead', 'cancelled', 'failed')
 RETURNING id
 

@@ -1,0 +1,695 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pillars.cli import main
+from pillars.ground.settings import setting_names
+from tests.conftest import database_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pillars.ground.settings import Secret
+
+NOBODY = "postgresql://joe:s3cret@127.0.0.1:1/x"
+TWO_SCHEDULES = """\
+schedules:
+  - {name: tick, every: 10s, job: noop}
+  - name: report
+    cron: "0 9 * * mon"
+    timezone: Europe/Berlin
+    job: log
+    args: {message: "[hello]"}
+"""
+
+
+class Shell:
+    """Runs commands in this process, as somebody types them."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], directory: Path) -> None:
+        self.directory = directory
+        self._capsys = capsys
+
+    def write(self, text: str, name: str = "a.yaml") -> None:
+        (self.directory / name).write_text(text)
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, output and errors."""
+        self._capsys.readouterr()
+        try:
+            code = main(words)
+        except SystemExit as stop:
+            code = int(str(stop.code))
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+    def says(self, *words: str) -> str:
+        """What a command prints that must succeed, and complain of nothing."""
+        code, out, err = self.run(*words)
+        assert (code, err) == (0, "")
+        return re.sub(r" +\n", "\n", out)
+
+    def tells(self, *words: str) -> Any:
+        """The same, read as JSON."""
+        return json.loads(self.says(*words, "--json"))
+
+    def fails(self, *words: str) -> str:
+        """The sentence of a command that must fail."""
+        code, out, err = self.run(*words)
+        assert (code, out) == (1, "")
+        return err.removeprefix("pillars: ").rstrip("\n")
+
+    def refuses(self, *words: str) -> str:
+        """The last line said to somebody who called a command wrongly."""
+        code, out, err = self.run(*words)
+        assert (code, out) == (2, "")
+        return err.rstrip("\n").splitlines()[-1].removeprefix("pillars: ")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No setting but the directory of schedule files; no `pillars up` near."""
+    for name in setting_names():
+        monkeypatch.delenv(name, raising=False)
+    directory = tmp_path / "schedules"
+    directory.mkdir()
+    monkeypatch.setenv("PILLARS_SCHEDULES_DIR", str(directory))
+    monkeypatch.setenv("PILLARS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "120")
+    return directory
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], environment: Path) -> Shell:
+    """A shell without a database."""
+    return Shell(capsys, environment)
+
+
+@pytest.fixture
+def here(shell: Shell, dsn: Secret, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell with the test's database, and the name of its user alone."""
+    monkeypatch.setenv("PILLARS_DATABASE_URL", dsn.reveal())
+    return shell
+
+
+@pytest.fixture
+def with_schedules(here: Shell) -> Shell:
+    here.write(TWO_SCHEDULES)
+    here.says("schedules", "apply")
+    return here
+
+
+@pytest.fixture
+def empty_database(postgres: Secret) -> Iterator[Secret]:
+    """The URL of a database that Pillars has never seen."""
+    with psycopg.connect(postgres.reveal(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE empty_cli")
+        yield database_url(postgres, "empty_cli")
+        admin.execute("DROP DATABASE empty_cli WITH (FORCE)")
+
+
+def join(sql: psycopg.Connection[Any], role: str, name: str) -> str:
+    member = str(uuid4())
+    sql.execute(
+        "INSERT INTO pillars.members (id, role, name, state, pid, url, app_version)"
+        " VALUES (%s, %s, %s, 'active', 12345, 'http://127.0.0.1:9', '0')",
+        (member, role, name),
+    )
+    return member
+
+
+# ---- status
+
+
+def test_status_as_json_has_the_promised_shape(
+    with_schedules: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    member = join(sql, "cron", "cron-1")
+    sql.execute(
+        "UPDATE pillars.ring SET version = 7, map = array_fill(%s::uuid, '{4096}')", (member,)
+    )
+    with_schedules.says("jobs", "enqueue", "log")
+    with_schedules.says("jobs", "enqueue", "log", "--delay", "1h")
+
+    status = with_schedules.tells("status")
+
+    assert 0 <= status["members"][0].pop("heartbeat_age")
+    assert 0 <= status["queues"][0].pop("oldest")
+    assert status == {
+        "ring": {"version": 7, "slots": 4096},
+        "members": [
+            {
+                "id": member,
+                "role": "cron",
+                "name": "cron-1",
+                "state": "active",
+                "pid": 12345,
+                "slots": 4096,
+                "schedules": 2,
+                "url": "http://127.0.0.1:9",
+            },
+        ],
+        "queues": [
+            {"queue": "default", "available": 1, "running": 0, "failed": 0, "scheduled": 1},
+        ],
+    }
+
+
+def test_status_for_people_shows_members_and_queues(
+    here: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    join(sql, "cron", "cron-1")
+    join(sql, "worker", "worker-1")
+    here.says("jobs", "enqueue", "log", "--queue", "mail")
+
+    words = [line.split() for line in here.says("status").splitlines()]
+
+    assert words[0] == ["ring", "version", "0,", "4,096", "slots"]
+    assert ["cron", "cron-1", "active", "12345", "0", "0"] in [line[:6] for line in words]
+    assert ["worker", "worker-1", "active", "12345"] in [line[:4] for line in words]
+    assert ["mail", "1", "0", "0", "0"] in [line[:5] for line in words]
+
+
+def test_status_of_an_idle_database_says_what_to_do(here: Shell) -> None:
+    assert here.says("status") == (
+        "ring version 0, 4,096 slots\n"
+        "\n"
+        "no process is alive: run `pillars up`\n"
+        "\n"
+        "the queues are empty\n"
+    )
+    assert here.tells("status")["members"] == []
+
+
+# ---- jobs
+
+
+def test_a_job_is_enqueued_with_all_that_was_said(here: Shell) -> None:
+    words = ("--queue", "mail", "--priority", "-3", "--delay", "2h", "--max-attempts", "4")
+
+    key = here.tells("jobs", "enqueue", "log", "--args", '{"message": "hello"}', *words)["id"]
+
+    job = here.tells("jobs", "show", str(key))
+    assert {name: job[name] for name in ("type", "args", "queue", "priority", "max_attempts")} == {
+        "type": "log",
+        "args": {"message": "hello"},
+        "queue": "mail",
+        "priority": -3,
+        "max_attempts": 4,
+    }
+    assert job["run_at"][:19] > job["created_at"][:19]
+    assert job["run_at"].endswith("Z")
+
+
+def test_enqueue_says_the_id_and_the_queue(here: Shell) -> None:
+    assert here.says("jobs", "enqueue", "log") == "job 1 is on the queue 'default'\n"
+
+
+def test_jobs_are_listed_newest_first_and_page_by_page(here: Shell) -> None:
+    for kind in ("a", "b", "c"):
+        here.says("jobs", "enqueue", kind)
+
+    assert [job["type"] for job in here.tells("jobs", "list", "--limit", "2")] == ["c", "b"]
+    assert [job["type"] for job in here.tells("jobs", "list", "--before", "2")] == ["a"]
+    assert [line.split()[:2] for line in here.says("jobs", "list").splitlines()] == [
+        ["ID", "TYPE"],
+        ["3", "c"],
+        ["2", "b"],
+        ["1", "a"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--state", "cancelled"), ["b"]),
+        (("--type", "a"), ["a"]),
+        (("--queue", "mail"), ["b"]),
+        (("--schedule", "s"), []),
+    ],
+)
+def test_jobs_are_found_by_what_they_are(
+    here: Shell, flags: tuple[str, str], expected: list[str]
+) -> None:
+    here.says("jobs", "enqueue", "a")
+    here.says("jobs", "enqueue", "b", "--queue", "mail")
+    here.says("jobs", "cancel", "2")
+
+    assert [job["type"] for job in here.tells("jobs", "list", *flags)] == expected
+
+
+def test_no_jobs_is_a_sentence_for_people_and_an_empty_list_for_scripts(here: Shell) -> None:
+    assert here.says("jobs", "list") == "no jobs\n"
+    assert here.tells("jobs", "list") == []
+
+
+def test_a_long_error_shows_its_last_line_in_the_list_and_all_of_it_alone(
+    here: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    here.says("jobs", "enqueue", "a")
+    sql.execute(
+        "UPDATE pillars.jobs SET state = 'dead', finished_at = now(), error = %s",
+        ("Traceback\n  line 2\nValueError: no [bold] luck",),
+    )
+
+    assert here.says("jobs", "list").splitlines()[1].endswith("ValueError: no [bold] luck")
+    assert re.search(r"^error +Traceback\n +line 2\n", here.says("jobs", "show", "1"), re.MULTILINE)
+
+
+def test_the_id_of_a_job_is_shown_as_it_is_typed(here: Shell, sql: psycopg.Connection[Any]) -> None:
+    sql.execute("ALTER TABLE pillars.jobs ALTER id RESTART 1234567")
+    here.says("jobs", "enqueue", "a")
+
+    assert here.says("jobs", "list").splitlines()[1].split()[0] == "1234567"
+    assert here.says("jobs", "show", "1234567").splitlines()[0] == "id            1234567"
+
+
+def test_a_cancelled_job_can_be_tried_again_and_forgets_why_it_was_cancelled(here: Shell) -> None:
+    here.says("jobs", "enqueue", "a")
+
+    assert here.says("jobs", "cancel", "1") == "job 1 is cancelled\n"
+    assert here.tells("jobs", "show", "1")["reason"] == "cancelled by command"
+    assert here.says("jobs", "retry", "1") == "job 1 is available again\n"
+    job = here.tells("jobs", "show", "1")
+    assert (job["state"], job["reason"], job["finished_at"]) == ("available", None, None)
+
+
+def test_what_a_job_cannot_do_now_is_a_sentence(here: Shell) -> None:
+    here.says("jobs", "enqueue", "a")
+
+    assert here.fails("jobs", "retry", "1") == "job 1 is available: it cannot be retried"
+    for verb in ("show", "retry", "cancel"):
+        assert here.fails("jobs", verb, "77") == "there is no job 77"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--args", "{"), "--args is not JSON"),
+        (("--args", "[1]"), "--args is not a JSON object: write --args '{\"key\": 1}'"),
+        (("--args", '{"a": NaN}'), "args of 'log' are not a JSON object"),
+        (("--args", '{"a": "\\u0000"}'), "args of 'log' hold a NUL character"),
+        (("--delay", "soon"), "--delay soon: not a duration: write 5, 500ms, 15m, 1h30m or 7d"),
+        (("--delay", "999999999d"), "delay 86399999913600.0 is out of range"),
+        (("--priority", "99999"), "priority 99999 is out of range: -32768 (first) to 32767"),
+        (("--max-attempts", "99999"), "max_attempts 99999 is out of range: 1 to 32767"),
+        (("--max-attempts", "0"), "pillars jobs enqueue: error: argument --max-attempts: '0'"),
+        (("--queue", "a b"), "queue 'a b' is not a name"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_before_any_database_is_asked(
+    shell: Shell, flags: tuple[str, str], sentence: str
+) -> None:
+    assert shell.refuses("jobs", "enqueue", "log", *flags).startswith(sentence)
+
+
+# ---- schedules
+
+
+def test_right_files_are_counted_and_suspicious_ones_warned_about(shell: Shell) -> None:
+    shell.write(TWO_SCHEDULES)
+    assert shell.says("schedules", "check") == "2 schedules in 1 files are right\n"
+
+    shell.write("schedules:\n  - {name: leap, cron: '0 0 31 * *', job: noop}\n")
+    found = shell.tells("schedules", "check")
+    assert (found["ok"], found["files"], found["schedules"]) == (True, ["a.yaml"], 1)
+    assert re.fullmatch("[0-9a-f]{32}", found["digest"])
+
+
+def test_every_fault_of_every_file_is_told_at_once(shell: Shell) -> None:
+    shell.write("schedules:\n  - {name: tick, evry: 10s, job: noop}\n")
+    shell.write("schedules:\n  - {name: b, cron: '0 99 * * *', job: log}\n", "b.yaml")
+
+    code, out, err = shell.run("schedules", "check")
+
+    directory = shell.directory
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        f"{directory}/a.yaml:2:5: give one of cron, every and at",
+        f"{directory}/a.yaml:2:18: unknown key 'evry', did you mean 'every'?",
+        f"{directory}/b.yaml:2:15: hour '99': 99 is out of range, hours are 0 to 23",
+    ]
+    for verb in ("diff", "apply"):
+        told = shell.run("schedules", verb)
+        assert told == (1, "", "".join(f"pillars: {line}\n" for line in err.splitlines()))
+
+
+def test_faults_can_be_read_by_scripts(shell: Shell) -> None:
+    shell.write("schedules: 3\n")
+
+    code, out, err = shell.run("schedules", "check", "--json")
+
+    assert (code, err) == (1, "")
+    found = json.loads(out)
+    assert not found["ok"]
+    assert len(found["faults"]) == 1
+
+
+def test_a_directory_without_files_is_no_praise(shell: Shell) -> None:
+    assert shell.says("schedules", "check") == (
+        f"warning: {shell.directory} holds no .yaml file: cron would change nothing\n"
+    )
+
+
+def test_a_directory_without_files_deletes_no_schedule(with_schedules: Shell) -> None:
+    (with_schedules.directory / "a.yaml").unlink()
+
+    for verb in ("apply", "diff"):
+        sentence = with_schedules.fails("schedules", verb)
+        assert sentence.startswith(f"{with_schedules.directory} holds no .yaml file: ")
+    assert len(with_schedules.tells("schedules", "list")) == 2
+
+
+def test_a_missing_directory_is_named(here: Shell) -> None:
+    words = ("--schedules-dir", "/no/such")
+
+    assert here.fails("schedules", "check", *words) == "/no/such: there is no such directory"
+    assert here.fails("schedules", "diff", *words) == "/no/such: there is no such directory"
+
+
+def test_diff_shows_what_apply_then_does(with_schedules: Shell) -> None:
+    with_schedules.write(
+        "schedules:\n"
+        "  - {name: tick, every: 20s, job: noop}\n"
+        "  - {name: new, every: 1h, job: noop}\n"
+    )
+
+    assert with_schedules.says("schedules", "diff") == "+ new\n~ tick\n- report\n"
+    assert with_schedules.tells("schedules", "diff") == {
+        "added": ["new"],
+        "changed": ["tick"],
+        "removed": ["report"],
+    }
+    assert with_schedules.says("schedules", "apply") == (
+        "2 schedules in force: 1 added, 1 changed, 1 removed\n"
+    )
+    assert with_schedules.says("schedules", "diff") == "nothing would change\n"
+    assert with_schedules.tells("schedules", "apply")["changed"] == 0
+
+
+def test_a_name_that_belongs_to_the_api_is_refused(
+    with_schedules: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("UPDATE pillars.schedules SET source = 'api' WHERE name = 'tick'")
+
+    sentence = with_schedules.fails("schedules", "apply")
+
+    assert sentence == (
+        "a.yaml:2: schedule 'tick' was made by api: rename it here, "
+        "or `pillars schedules remove tick` first"
+    )
+
+
+def test_schedules_are_listed_by_name_or_by_what_comes_next(
+    with_schedules: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("UPDATE pillars.schedules SET next_fire_at = '2030-01-01' WHERE name = 'tick'")
+    sql.execute("UPDATE pillars.schedules SET next_fire_at = '2031-01-01' WHERE name = 'report'")
+
+    lines = [
+        re.split(" {2,}", line) for line in with_schedules.says("schedules", "list").split("\n")
+    ]
+    soonest = with_schedules.tells("schedules", "list", "--soonest", "--limit", "1")
+
+    assert lines[0][:4] == ["NAME", "WHEN", "JOB", "STATE"]
+    assert lines[1] == [
+        "report",
+        "cron 0 9 * * mon (Europe/Berlin)",
+        "log",
+        "active",
+        "2031-01-01 00:00:00",
+        "a.yaml:3",
+    ]
+    assert [record["name"] for record in soonest] == ["tick"]
+
+
+def test_no_schedules_is_a_sentence_with_what_to_do(here: Shell) -> None:
+    assert here.says("schedules", "list") == (
+        "no schedules: put a YAML file into the schedules directory\n"
+    )
+
+
+def test_one_schedule_is_shown_with_its_definition(with_schedules: Shell) -> None:
+    shown = dict(
+        re.split(" {2,}", line, maxsplit=1)
+        for line in with_schedules.says("schedules", "show", "report").splitlines()
+    )
+
+    assert shown["when"] == "cron 0 9 * * mon (Europe/Berlin)"
+    assert shown["source"] == "a.yaml:3"
+    assert shown["slot"] == str(with_schedules.tells("schedules", "show", "report")["slot"])
+    assert json.loads(shown["definition"])["args"] == {"message": "[hello]"}
+
+
+def test_next_shows_the_zone_of_the_schedule_beside_utc(with_schedules: Shell) -> None:
+    lines = with_schedules.says("schedules", "next", "report", "-n", "3").splitlines()
+
+    assert lines[0].split() == ["Europe/Berlin", "UTC"]
+    assert [re.search(r"^Mon .* 09:00:00 \+0[12]00 ", line) is not None for line in lines[1:]] == [
+        True,
+        True,
+        True,
+    ]
+    instants = with_schedules.tells("schedules", "next", "report")
+    assert len(instants) == 10
+    assert instants == sorted(instants)
+
+
+def test_next_tells_that_nothing_comes_of_it(with_schedules: Shell) -> None:
+    with_schedules.write("schedules:\n  - {name: once, at: '2020-01-01T00:00:00Z', job: noop}\n")
+    with_schedules.says("schedules", "apply")
+
+    assert with_schedules.says("schedules", "next", "once") == "once does not fire any more\n"
+
+
+def test_history_tells_what_became_of_ticks(
+    with_schedules: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    assert with_schedules.says("schedules", "history", "tick") == "tick has not fired yet\n"
+    sql.execute(
+        "INSERT INTO pillars.jobs (schedule_id, fire_at, finished_at, state, type, reason, ticks,"
+        " fire_until) SELECT id, '2030-01-01', now(), 'missed', 'noop', 'cron was down', 1500,"
+        " '2030-01-02' FROM pillars.schedules WHERE name = 'tick'"
+    )
+
+    lines = with_schedules.says("schedules", "history", "tick").splitlines()
+
+    assert re.split(" {2,}", lines[1]) == [
+        "2030-01-01 00:00:00",
+        "2030-01-02 00:00:00",
+        "1,500",
+        "missed",
+        "1",
+        "cron was down",
+    ]
+    assert [job["ticks"] for job in with_schedules.tells("schedules", "history", "tick")] == [1500]
+
+
+def test_a_schedule_is_paused_and_goes_on(with_schedules: Shell) -> None:
+    assert with_schedules.says("schedules", "pause", "tick") == (
+        "tick is paused; its jobs that were not due are taken back\n"
+    )
+    assert with_schedules.tells("schedules", "show", "tick")["enabled"] is False
+    assert with_schedules.says("schedules", "next", "tick").splitlines()[-1] == (
+        "tick is paused: none of these will be fired"
+    )
+    assert with_schedules.says("schedules", "resume", "tick") == (
+        "tick goes on from now; the time it was paused is not caught up\n"
+    )
+    assert with_schedules.tells("schedules", "show", "tick")["enabled"] is True
+
+
+def test_resume_does_not_promise_what_the_definition_forbids(with_schedules: Shell) -> None:
+    with_schedules.write("schedules:\n  - {name: quiet, every: 1h, job: noop, enabled: false}\n")
+    with_schedules.says("schedules", "apply")
+
+    assert with_schedules.says("schedules", "resume", "quiet") == (
+        "quiet is not paused, but its definition says `enabled: false`\n"
+    )
+
+
+def test_a_schedule_is_removed(with_schedules: Shell) -> None:
+    assert with_schedules.says("schedules", "remove", "tick") == "tick is removed\n"
+    assert [each["name"] for each in with_schedules.tells("schedules", "list")] == ["report"]
+
+
+@pytest.mark.parametrize("verb", ["show", "next", "history", "pause", "resume", "remove"])
+def test_an_unknown_schedule_gets_a_guess_at_what_was_meant(
+    with_schedules: Shell, verb: str
+) -> None:
+    assert with_schedules.fails("schedules", verb, "tik") == (
+        "there is no schedule 'tik', did you mean 'tick'?"
+    )
+
+
+# ---- the database
+
+
+def test_migrate_makes_the_schema_once(
+    shell: Shell, empty_database: Secret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILLARS_DATABASE_URL", empty_database.reveal())
+    no_tables = "this database has no Pillars tables yet: run `pillars migrate`"
+    for words in (
+        ("status",),
+        ("jobs", "list", "--state", "dead"),
+        ("jobs", "enqueue", "log"),
+        ("schedules", "list"),
+        ("schedules", "pause", "tick"),
+    ):
+        assert shell.fails(*words) == no_tables
+
+    assert re.fullmatch(r"\d+ migrations applied\n", shell.says("migrate"))
+    assert shell.says("migrate") == "the schema is up to date\n"
+    assert shell.tells("status")["queues"] == []
+
+
+def test_tables_of_an_older_version_are_a_sentence(
+    here: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("ALTER TABLE pillars.jobs DROP reason")
+
+    assert here.fails("jobs", "list") == (
+        "this database's tables are older than this Pillars: run `pillars migrate`"
+    )
+
+
+def test_a_user_without_rights_is_a_sentence(
+    here: Shell, sql: psycopg.Connection[Any], dsn: Secret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql.execute("CREATE ROLE cli_stranger LOGIN")
+    try:
+        url = re.sub("//[^@]*@", "//cli_stranger@", dsn.reveal())
+        monkeypatch.setenv("PILLARS_DATABASE_URL", url)
+        assert here.fails("status") == (
+            "this database user lacks a right (permission denied for schema pillars): ask its owner"
+        )
+    finally:
+        sql.execute("DROP ROLE cli_stranger")
+
+
+def test_a_database_out_of_reach_is_one_sentence_without_the_password(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILLARS_DATABASE_URL", NOBODY)
+
+    for words in (("status",), ("jobs", "list"), ("schedules", "list"), ("migrate",)):
+        sentence = shell.fails(*words)
+        assert sentence.startswith(
+            "the database cannot be reached: is it running, and is PILLARS_DATABASE_URL right? ("
+        )
+        assert "Connection refused" in sentence
+        assert "s3cret" not in sentence
+        assert "\n" not in sentence
+
+
+def test_a_database_that_does_not_exist_is_named(
+    here: Shell, postgres: Secret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILLARS_DATABASE_URL", database_url(postgres, "no_such").reveal())
+
+    assert 'database "no_such" does not exist' in here.fails("status")
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("mysql://joe:s3cret@host", 2), ("postgresql://joe:s3cret%zz@host/x", 1)],
+)
+def test_a_url_that_is_none_is_explained_without_the_password(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str, code: int
+) -> None:
+    monkeypatch.setenv("PILLARS_DATABASE_URL", url)
+
+    got, out, err = shell.run("status")
+
+    assert (got, out) == (code, "")
+    assert "write postgresql://user:password@host:5432/database" in err
+    assert "s3cret" not in err
+
+
+def test_no_database_at_all_says_both_ways_to_have_one(shell: Shell, tmp_path: Path) -> None:
+    sentence = (
+        "no database: PILLARS_DATABASE_URL is not set, and no `pillars up` runs with its data in "
+    )
+
+    for words in (("status",), ("jobs", "list"), ("schedules", "list"), ("migrate",)):
+        assert shell.fails(*words) == f"{sentence}{tmp_path / 'data'}"
+
+
+def test_dsn_without_a_running_database_is_a_sentence(shell: Shell, tmp_path: Path) -> None:
+    assert shell.fails("dsn") == (
+        f"no PostgreSQL runs in {tmp_path / 'data'}: start it with `pillars up`, "
+        "or name its directory with --data-dir"
+    )
+
+
+# ---- the parser and the settings
+
+
+def test_help_names_every_command_and_every_setting(shell: Shell) -> None:
+    text = shell.says("--help")
+
+    for command in ("up", "server", "worker", "cron", "migrate", "dsn", "status", "jobs"):
+        assert f"    {command} " in text
+    for name in setting_names():
+        assert f"  {name} " in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("up",), ("server",), ("worker",), ("cron",), ("migrate",), ("dsn",), ("status",)),
+        *(("jobs", verb) for verb in ("enqueue", "list", "show", "retry", "cancel")),
+        *(("schedules", verb) for verb in ("check", "diff", "apply", "list", "show", "next")),
+        *(("schedules", verb) for verb in ("history", "pause", "resume", "remove")),
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help(shell: Shell, words: tuple[str, ...]) -> None:
+    text = shell.says(*words, "--help")
+
+    assert text.startswith(f"usage: pillars {' '.join(words)} ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("jobs",),
+        ("schedules",),
+        ("jbs",),
+        ("status", "--jsn"),
+        ("jobs", "show", "x"),
+        ("jobs", "show", "-1"),
+        ("jobs", "show", "9" * 30),
+        ("jobs", "list", "--before", "9" * 30),
+        ("jobs", "list", "--limit", "9" * 5000),
+        ("jobs", "list", "--state", "asleep"),
+        ("schedules", "next", "tick", "-n", "1000000000"),
+        ("up", "--port", "70000"),
+        ("up", "--cron", "0"),
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_wrong_usage_is_told_with_exit_code_2(shell: Shell, words: tuple[str, ...]) -> None:
+    assert "error: " in shell.refuses(*words)
+
+
+def test_every_wrong_setting_is_told_at_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLARS_LEASE", "x")
+    monkeypatch.setenv("PILLARS_PORT", "y")
+
+    code, out, err = shell.run("status")
+
+    assert (code, out) == (2, "")
+    assert [line.split(": ")[1] for line in err.splitlines()] == [
+        "PILLARS_LEASE='x'",
+        "PILLARS_PORT='y'",
+    ]

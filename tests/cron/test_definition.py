@@ -314,7 +314,7 @@ definitions = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(definitions)
 def test_what_is_shown_reads_back_as_the_same(raw: dict[str, Any]) -> None:
     schedule = parse_schedule(raw)

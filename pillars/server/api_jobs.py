@@ -39,7 +39,7 @@ SQL = load_statements("pillars.server")
 MOST_JOBS = 1_000
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}"
 _LONGEST_DELAY = 10 * 365 * 86_400
-_LONGEST_TIMEOUT = 30 * 86_400
+_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 _LAST_YEAR = 9_000
 _DEFAULT_PAGE, _LONGEST_PAGE = 50, 200
 
@@ -194,7 +194,7 @@ _JOB = (
         "delay",
         "seconds from now, by the database's clock; instead of run_at",
         {"type": "number", "minimum": 0, "maximum": _LONGEST_DELAY},
-        seconds(_LONGEST_DELAY, zero=True),
+        seconds(0, _LONGEST_DELAY),
     ),
     Field(
         "max_attempts",
@@ -205,8 +205,8 @@ _JOB = (
     Field(
         "timeout",
         "seconds an attempt may take; default: the job type's",
-        {"type": "number", "exclusiveMinimum": 0, "maximum": _LONGEST_TIMEOUT},
-        seconds(_LONGEST_TIMEOUT, zero=False),
+        {"type": "number", "minimum": _SHORTEST_TIMEOUT, "maximum": _LONGEST_TIMEOUT},
+        seconds(_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT),
     ),
 )
 _BATCH = Field("jobs", "the jobs", {"type": "array"}, _array, required=True)

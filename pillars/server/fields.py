@@ -149,15 +149,14 @@ def integer_text(least: int, most: int = _BIGGEST_ID) -> Callable[[str], int]:
     return read
 
 
-def seconds(most: float, *, zero: bool) -> Callable[[Any], float]:
-    """Return a reader of a number of seconds, from above zero (or from zero) to `most`."""
+def seconds(least: float, most: float) -> Callable[[Any], float]:
+    """Return a reader of a number of seconds within bounds."""
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ReadError(f"must be a number of seconds, not {kind_of(value)}")
-        # Compared before anything else: an integer may be too large for a float.
-        if not 0 <= value <= most or (value == 0 and not zero):
-            raise ReadError(f"must be {'0' if zero else 'above 0'} to {most:.0f} seconds")
+        if not least <= value <= most:
+            raise ReadError(f"must be {least:g} to {most:.0f} seconds")
         return float(value)
 
     return read

@@ -99,14 +99,24 @@ def _main(status: Status) -> Html:
         notice,
         _section("Members", "live processes and their share of the ring", _members(status)),
         _section("Queues", "unfinished jobs", _queues(status)),
-        _section("Next to fire", "schedules, soonest first", _schedules(status)),
-        _section("Recent failures", "dead, or failed and to be tried again", _failures(status)),
+        _section(
+            "Next to fire",
+            "soonest first; ticks go on the queue a few seconds ahead",
+            _schedules(status),
+            wide=True,
+        ),
+        _section(
+            "Recent failures",
+            "dead, or failed and to be tried again",
+            _failures(status),
+            wide=True,
+        ),
     )
 
 
-def _section(title: str, hint: str, content: Html) -> Html:
+def _section(title: str, hint: str, content: Html, *, wide: bool = False) -> Html:
     heading = element("h2", title, " ", element("small", hint))
-    return element("section", heading, content)
+    return element("section", heading, content, class_="wide" if wide else None)
 
 
 def _members(status: Status) -> Html:
@@ -157,7 +167,7 @@ def _queue(queue: QueueDepth) -> Html:
 def _schedules(status: Status) -> Html:
     schedules = status.schedules.rows
     return _table(
-        ["schedule", "job", "when", "next#", "last#"],
+        ["schedule", "job", "when", "next tick#", "last enqueued#"],
         None if schedules is None else [_schedule(schedule, status.now) for schedule in schedules],
         "no schedule is enabled",
     )
@@ -243,7 +253,14 @@ def _bar(share: float) -> Html:
         element("rect", width="100", height="8", rx="2"),
         element("rect", width=f"{100 * min(share, 1.0):.1f}", height="8", rx="2"),
     ]
-    return element("svg", bars, class_="share", viewBox="0 0 100 8", preserveAspectRatio="none")
+    return element(
+        "svg",
+        bars,
+        class_="share",
+        aria_hidden="true",
+        viewBox="0 0 100 8",
+        preserveAspectRatio="none",
+    )
 
 
 def _moment(moment: datetime | None, now: datetime | None) -> Html:
@@ -259,7 +276,7 @@ def _moment(moment: datetime | None, now: datetime | None) -> Html:
 
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units, as 4 s, 2 min or 3 h 20 min."""
-    whole = round(seconds)
+    whole = max(0, round(seconds))
     if whole < 60:  # noqa: PLR2004 - a minute
         return f"{whole} s"
     days, rest = divmod(whole, 86_400)

@@ -43,9 +43,10 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { text-align: left; color: var(--soft); font-weight: 500; font-size: .8rem }
 th { padding: 0 .75rem .35rem 0 }
 td { border-top: 1px solid var(--line); padding: .4rem .75rem .4rem 0; vertical-align: top }
-th.number, td.number { text-align: right }
-td.error { color: var(--soft); max-width: 34rem; overflow-wrap: anywhere }
-code { font: .9em ui-monospace, SFMono-Regular, Menlo, monospace; overflow-wrap: anywhere }
+th.number, td.number { text-align: right; white-space: nowrap }
+td.error { color: var(--soft); min-width: 14rem; overflow-wrap: anywhere }
+code { font: .9em ui-monospace, SFMono-Regular, Menlo, monospace; overflow-wrap: break-word }
+td:last-child, th:last-child { padding-right: 0 }
 .soft, p.empty { color: var(--soft) } p.empty { margin: 0 }
 .good { color: var(--good) } .warn { color: var(--warn) } .bad { color: var(--bad) }
 .notice { border-color: var(--bad) }

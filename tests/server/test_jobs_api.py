@@ -202,6 +202,7 @@ async def test_keys_beside_a_batch_are_unknown(client: Client) -> None:
         {"priority": "1"},
         {"max_attempts": 0},
         {"timeout": 1e300},
+        {"timeout": 5e-324},
         {"timeout": 10**400},
         {"delay": 1e18},
         {"run_at": "0001-01-01T00:00:00+23:59"},

@@ -1,11 +1,13 @@
 """What users import: an app knows its job types, enqueues jobs, and may have routes of its own.
 
-app = App()
+A module of theirs defines one, and `PILLARS_APP=module:app` names it to the processes:
 
-@app.job("mail.welcome", queue="mail", max_attempts=5, timeout=30)
-async def send_welcome(to: str) -> None: ...
+    app = App()
 
-await app.enqueue("mail.welcome", {"to": "a@example.org"})
+    @app.job("mail.welcome", queue="mail", max_attempts=5, timeout=30)
+    async def send_welcome(to: str) -> None: ...
+
+    await app.enqueue("mail.welcome", {"to": "a@example.org"})
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class App:
         self.registry = Registry()
         register_builtins(self.registry)
         self._database: Database | None = None
+        self._own: Database | None = None
         self._emit: Emit = _nobody
         self._web: web.Application | None = None
 
@@ -151,9 +154,13 @@ class App:
         self._emit = emit
 
     async def close(self) -> None:
-        """Close the database's connections; for scripts that enqueue on their own."""
-        database, self._database = self._database, None
+        """Close the connections this app has opened itself; for scripts that enqueue.
+
+        A database it was bound to stays open: whoever bound it closes it.
+        """
+        database, self._own = self._own, None
         if database is not None:
+            self._database = None
             await database.close()
 
     @property
@@ -181,7 +188,7 @@ class App:
             url = os.environ.get(_URL, "").strip()
             if not url:
                 raise AppNotBoundError
-            self._database = Database(Secret(url), "pillars app", self._emit)
+            self._database = self._own = Database(Secret(url), "pillars app", self._emit)
         return self._database
 
 

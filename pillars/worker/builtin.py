@@ -10,7 +10,7 @@ from pillars.ground.errors import PillarsError, did_you_mean
 from pillars.worker.context import PermanentError, current_job
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from aiohttp import ClientResponse
     from yarl import URL
@@ -56,7 +56,7 @@ async def log(message: object, level: str = "info") -> None:
 async def http(  # noqa: PLR0917 - called with keywords only, by name of the job's args
     url: str,
     method: str = "POST",
-    headers: Mapping[str, str] | None = None,
+    headers: dict[str, str] | None = None,
     json: Any = None,  # noqa: ANN401 - whatever the job's author wrote
     body: str | None = None,
     timeout: float = HTTP_TIMEOUT,  # noqa: ASYNC109 - an argument of the job
@@ -86,6 +86,10 @@ async def http(  # noqa: PLR0917 - called with keywords only, by name of the job
     target = _target(url)
     if json is not None and body is not None:
         raise PermanentError("json and body are both given: a request has one body")
+    if not isinstance(body, str | None):
+        raise PermanentError("body is not text: give json for anything else")
+    if not isinstance(headers, dict | None):
+        raise PermanentError("headers is not an object of names and values")
     method = method.upper()
     shown = f"{method} {_shown(target)}"
     sent = {"Idempotency-Key": f"pillars-{current_job().id}", **(headers or {})}

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from pillars import App, NewJob, RetryPolicy
+from pillars.app import AppLoadError, AppNotBoundError, load_app
+from pillars.ground.events import JobsEnqueued
+from pillars.queue.jobs import JobError
+from pillars.worker.registry import RegistrationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pillars.db.database import Database
+    from pillars.ground.settings import Secret
+    from tests.helpers import RecordingListener
+
+
+def test_a_registered_function_stays_as_it_was() -> None:
+    app = App()
+
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    assert app.job("add")(add) is add
+
+
+def test_every_app_knows_the_built_in_types() -> None:
+    assert App().registry.names() == ("http", "log", "noop")
+
+
+def test_max_attempts_goes_before_the_policys() -> None:
+    app = App()
+
+    @app.job("t", max_attempts=7, retry=RetryPolicy(max_attempts=2, base=1.0))
+    async def handler() -> None: ...
+
+    found = app.registry.get("t")
+    assert found is not None
+    assert found.policy == RetryPolicy(max_attempts=7, base=1.0)
+
+
+def test_a_type_has_one_handler() -> None:
+    app = App()
+    with pytest.raises(RegistrationError, match=r"'noop' is registered already, by pillars"):
+        app.job("noop")(print)
+
+
+def test_a_generator_is_refused_since_its_body_would_never_run() -> None:
+    def handler() -> Any:
+        yield
+
+    with pytest.raises(RegistrationError, match="is a generator"):
+        App().job("t")(handler)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"queue": "no blanks"}, {"timeout": 0}, {"max_attempts": 0}, {"queue": ""}],
+)
+def test_a_registration_is_checked_at_once(given: dict[str, Any]) -> None:
+    with pytest.raises(JobError):
+        App().job("t", **given)(print)
+
+
+async def test_a_job_goes_to_its_types_queue_unless_told_otherwise(
+    app: App,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+) -> None:
+    app.job("mail", queue="post")(print)
+
+    await app.enqueue("mail")
+    await app.enqueue("mail", queue="other")
+    await app.enqueue("of.another.process")
+
+    rows = sql.execute("SELECT queue FROM pillars.jobs ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == ["post", "other", "default"]
+    assert [event.queue for event in events.of(JobsEnqueued)] == ["post", "other", "default"]
+
+
+async def test_a_job_exists_if_and_when_the_callers_transaction_commits(
+    app: App,
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+) -> None:
+    async with database.transaction() as connection:
+        await app.enqueue("noop", {"n": 1}, connection=connection)
+    async with database.transaction() as connection:
+        await app.enqueue("noop", {"n": 2}, connection=connection)
+        await app.enqueue_many([NewJob("noop", {"n": 3})], connection)
+        raise psycopg.Rollback
+
+    assert sql.execute("SELECT args FROM pillars.jobs").fetchall() == [({"n": 1},)]
+    assert events.of(JobsEnqueued) == []
+
+
+async def test_a_delay_counts_by_the_databases_clock(
+    app: App,
+    sql: psycopg.Connection[Any],
+) -> None:
+    await app.enqueue("noop", delay=60)
+
+    (waits,) = sql.execute("SELECT run_at - created_at = '1 minute' FROM pillars.jobs").fetchall()
+    assert waits == (True,)
+
+
+async def test_an_app_without_a_database_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PILLARS_DATABASE_URL", raising=False)
+
+    with pytest.raises(AppNotBoundError, match="set PILLARS_DATABASE_URL, or pass `connection=`"):
+        await App().enqueue("noop")
+
+
+async def test_a_script_needs_the_environment_variable_only(
+    dsn: Secret,
+    sql: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PILLARS_DATABASE_URL", dsn.reveal())
+    app = App()
+
+    job_id = await app.enqueue("noop")
+    await app.close()
+
+    assert sql.execute("SELECT id FROM pillars.jobs").fetchall() == [(job_id,)]
+
+
+async def test_closing_an_app_leaves_the_database_it_was_bound_to(
+    app: App,
+    database: Database,
+) -> None:
+    await app.enqueue("noop")
+    await app.close()
+
+    assert app.database is database
+
+
+def test_importing_pillars_loads_neither_web_framework_nor_driver() -> None:
+    look = "import sys, pillars; print([m for m in ('aiohttp', 'psycopg') if m in sys.modules])"
+    app = "import sys, pillars; pillars.App(); print('aiohttp' in sys.modules)"
+
+    assert _python(look) == "[]"
+    assert _python(app) == "False"
+
+
+def test_an_app_is_loaded_from_the_working_directory(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _module(tmp_path, monkeypatch, "shop_one", "import pillars\nclass jobs:\n  app = pillars.App()")
+
+    assert isinstance(load_app("shop_one:jobs.app"), App)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("shop_two", "'shop_two' is not an app: write module:attribute, as in main:app"),
+        ("shop_tow:app", "there is no module 'shop_tow' in "),
+        ("shop_two:ap", "shop_two has no 'ap', did you mean 'app'?"),
+        ("shop_two:thing", "shop_two:thing is of type int, not a pillars.App"),
+    ],
+)
+def test_a_path_that_leads_to_no_app_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    expected: str,
+) -> None:
+    _module(tmp_path, monkeypatch, "shop_two", "import pillars\napp = pillars.App()\nthing = 1")
+
+    with pytest.raises(AppLoadError) as caught:
+        load_app(path)
+
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import no_such_thing", "No module named 'no_such_thing'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_module_that_breaks_is_told_from_one_that_is_missing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    expected: str,
+) -> None:
+    _module(tmp_path, monkeypatch, "shop_broken", text)
+
+    with pytest.raises(AppLoadError) as caught:
+        load_app("shop_broken:app")
+
+    assert str(caught.value).startswith(f"shop_broken cannot be imported: {expected}")
+
+
+def _module(directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    (directory / f"{name}.py").write_text(text)
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

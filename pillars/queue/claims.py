@@ -112,6 +112,23 @@ class Claims:
             taken.update(await self._write("fail", worker_id, bad, extra))
         return [result.job_id for result in results if result.job_id not in taken]
 
+    async def written(self, worker_id: UUID, results: Sequence[Ended]) -> list[JobId]:
+        """Return those of these results that stand in the table.
+
+        A write whose acknowledgement was lost is refused when it is repeated, like one that comes
+        too late; this tells one from the other.
+        """
+        rows = await self._link.fetch(
+            SQL["written"],
+            {
+                "ids": [result.job_id for result in results],
+                "attempts": [result.attempt for result in results],
+                "states": [result.state.value for result in results],
+                "worker_id": worker_id,
+            },
+        )
+        return [JobId(row[0]) for row in rows]
+
     async def give_back(self, worker_id: UUID, jobs: Sequence[Job]) -> int:
         """Return claimed jobs that were not started; returns how many were still ours."""
         if not jobs:

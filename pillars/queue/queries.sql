@@ -180,6 +180,19 @@ WITH done AS (
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
 
+-- name: written
+-- Of these results, those that stand in the table as this very attempt's.
+-- index: jobs_pkey
+SELECT result.id
+FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[], %(states)s::text[])
+    AS result (id, attempt, state),
+LATERAL (
+    SELECT FROM pillars.jobs
+    WHERE id = result.id AND attempt = result.attempt
+      AND state = result.state::pillars.job_state
+      AND coalesce(worker_id, %(worker_id)s) = %(worker_id)s LIMIT 1
+) AS held
+
 -- name: give_back
 -- Return jobs that were claimed and not started; the attempt does not count.
 -- index: jobs_pkey

@@ -37,8 +37,8 @@ What happens when
   jobs run on; outcomes wait.
 - *The answer to a claim is lost*: the table says we run jobs that we know nothing of. After every
   failed claim the worker gives back what it holds by the table and not by its own knowledge.
-- *The answer to a write is lost*: the write is repeated and refused by the fence; reported as
-  refused, though it was accepted.
+- *The answer to a write is lost*: the write is repeated, and the fence refuses what is written
+  already; a look at the table tells that from what came too late.
 - *This worker is expelled* (paused, cut off): its jobs were given to others. Late results are
   refused; jobs in the buffer are not started but given back.
 - *This worker is killed*: others expel it and its jobs go back to the queue. A job runs at least

@@ -56,6 +56,8 @@ class Finisher:
         self._lingered = False
         # What is being written, by kind and by the worker id that claimed it.
         self._batches: list[list[Outcome]] = []
+        # The first of them was sent; until it is acknowledged, who knows whether it was written.
+        self._begun = False
         self._linger = LINGER
         self._stepper = Stepper("finish", self._step, emit)
         self._room = asyncio.Event()
@@ -107,8 +109,10 @@ class Finisher:
                 return self._linger
             self._take()
         while self._batches:
-            await self._write(self._batches[0])
+            again, self._begun = self._begun, True
+            await self._write(self._batches[0], repeated=again)
             self._batches.pop(0)
+            self._begun = False
         if not self._waiting:
             self._empty.set()
         return 0.0
@@ -124,17 +128,19 @@ class Finisher:
             groups[outcome.worker_id, _kind(outcome)].append(outcome)
         self._batches = list(groups.values())
 
-    async def _write(self, batch: Sequence[Outcome]) -> None:
+    async def _write(self, batch: Sequence[Outcome], *, repeated: bool) -> None:
         worker_id = batch[0].worker_id
         results = [outcome.ended for outcome in batch if outcome.ended is not None]
         if not results:
             count = await self._claims.give_back(worker_id, [outcome.job for outcome in batch])
             self._emit(JobsReturned(count))
             return
-        refused = await self._claims.finish(worker_id, results)
-        if refused:
-            self._emit(FinishRefused(tuple(refused)))
-        dropped = frozenset(refused)
+        dropped = set(await self._claims.finish(worker_id, results))
+        if dropped and repeated:
+            doubtful = [result for result in results if result.job_id in dropped]
+            dropped.difference_update(await self._claims.written(worker_id, doubtful))
+        if dropped:
+            self._emit(FinishRefused(tuple(sorted(dropped))))
         pauses = []
         for outcome in batch:
             if outcome.job.id not in dropped and outcome.ended is not None:

@@ -95,6 +95,24 @@ def read_query(
     return found
 
 
+def object_schema(fields: tuple[Field, ...], **more: object) -> dict[str, Any]:
+    """Return the JSON schema of an object with these fields and no others."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [field.name for field in fields if field.required],
+        "properties": {field.name: _property(field) for field in fields},
+        **more,
+    }
+
+
+def _property(field: Field) -> dict[str, Any]:
+    schema = dict(field.schema)
+    if not field.required:
+        schema["type"] = [schema["type"], "null"]
+    return {**schema, "description": field.description}
+
+
 def text(longest: int, pattern: re.Pattern[str] | None = None) -> Callable[[Any], str]:
     """Return a reader of text that PostgreSQL can store."""
 

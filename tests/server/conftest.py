@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -9,17 +11,19 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from pillars.ground.settings import Settings
+from pillars.db.database import Database
+from pillars.ground.settings import Secret, Settings
 from pillars.server.site import build_site
 from pillars.worker.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
-    from pillars.db.database import Database
     from tests.helpers import RecordingListener
 
 Client = TestClient[web.Request, web.Application]
+Start = Callable[..., Awaitable[Client]]
+SECRET = "hunter2"  # noqa: S105 - a test's
 
 
 @dataclass
@@ -39,16 +43,21 @@ OPS = (web.get("/healthz", healthz),)
 
 
 @pytest.fixture
-async def serve(
-    database: Database,
-    events: RecordingListener,
-) -> AsyncIterator[Callable[..., Awaitable[Client]]]:
-    """Start a site; `await serve(app=..., host="0.0.0.0", api_token=Secret(...))`."""
+async def nowhere(events: RecordingListener) -> AsyncIterator[Database]:
+    """A database behind a port where nobody listens."""
+    database = Database(Secret(f"postgresql://somebody:{SECRET}@127.0.0.1:1/far"), "test", events)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def start(events: RecordingListener) -> AsyncIterator[Start]:
+    """Start a site over a database of the test's choice."""
     clients: list[Client] = []
 
     async def start(
+        database: Database,
         app: SomeApp | None = None,
-        database: Database = database,
         patience: float = 5.0,
         **settings: object,
     ) -> Client:
@@ -71,6 +80,24 @@ async def serve(
 
 
 @pytest.fixture
-async def client(serve: Callable[..., Awaitable[Client]]) -> Client:
+def serve(start: Start, database: Database) -> Start:
+    """Start a site; `await serve(app=..., host="0.0.0.0", api_token=Secret(...))`."""
+    return functools.partial(start, database)
+
+
+@pytest.fixture
+def serve_dry(start: Start, nowhere: Database) -> Start:
+    """Start a site whose database is away: what it refuses, it refuses without looking there."""
+    return functools.partial(start, nowhere, patience=0.1)
+
+
+@pytest.fixture
+async def client(serve: Start) -> Client:
     """A client of a site bound to loopback, without a token."""
     return await serve()
+
+
+@pytest.fixture
+async def dry(serve_dry: Start) -> Client:
+    """A client of a site whose database is away."""
+    return await serve_dry()

@@ -8,11 +8,7 @@ from pillars.ground.settings import Secret
 from pillars.server.auth import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from tests.server.conftest import Client
-
-    Serve = Callable[..., Awaitable[Client]]
+    from tests.server.conftest import Client, Start
 
 JOBS = "/api/v1/jobs"
 TOKEN = "correct horse battery staple"  # noqa: S105 - a test's
@@ -27,7 +23,7 @@ async def write(client: Client, **headers: str) -> tuple[int, str]:
     return response.status, "" if response.ok else (await response.json())["code"]
 
 
-async def test_the_token_opens_writes(serve: Serve) -> None:
+async def test_the_token_opens_writes(serve: Start) -> None:
     client = await serve(host="0.0.0.0", api_token=Secret(TOKEN))  # noqa: S104 - a name, not bound
 
     assert await write(client, Authorization=f"Bearer {TOKEN}") == (201, "")
@@ -48,11 +44,11 @@ async def test_the_token_opens_writes(serve: Serve) -> None:
     ],
 )
 async def test_without_the_right_token_writes_are_refused(
-    serve: Serve,
+    serve_dry: Start,
     header: str,
     code: str,
 ) -> None:
-    client = await serve(api_token=Secret(TOKEN))
+    client = await serve_dry(api_token=Secret(TOKEN))
 
     response = await client.post(JOBS, json=JOB, headers={"Authorization": header})
 
@@ -63,13 +59,13 @@ async def test_without_the_right_token_writes_are_refused(
     assert TOKEN not in str(problem)
 
 
-async def test_reads_need_no_token(serve: Serve) -> None:
+async def test_reads_need_no_token(serve: Start) -> None:
     client = await serve(host="0.0.0.0", api_token=Secret(TOKEN))  # noqa: S104 - a name, not bound
 
     assert (await client.get(JOBS)).status == 200
 
 
-async def test_a_token_that_is_not_ascii_works(serve: Serve) -> None:
+async def test_a_token_that_is_not_ascii_works(serve: Start) -> None:
     client = await serve(api_token=Secret("größe"))
 
     assert await write(client, Authorization="Bearer größe") == (201, "")
@@ -77,10 +73,10 @@ async def test_a_token_that_is_not_ascii_works(serve: Serve) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "pillars.example.org", ""])  # noqa: S104 - names, not bound
 async def test_a_server_others_can_reach_takes_no_writes_without_a_token(
-    serve: Serve,
+    serve_dry: Start,
     host: str,
 ) -> None:
-    client = await serve(host=host)
+    client = await serve_dry(host=host)
 
     response = await client.post(JOBS, json=JOB)
 
@@ -114,11 +110,11 @@ async def test_on_loopback_writes_need_no_token(client: Client, host: str) -> No
     ids=lambda value: str(value)[:60],
 )
 async def test_on_loopback_what_may_come_from_elsewhere_is_refused(
-    client: Client,
+    dry: Client,
     headers: dict[str, str],
     code: str,
 ) -> None:
-    response = await client.post(JOBS, json=JOB, headers=headers)
+    response = await dry.post(JOBS, json=JOB, headers=headers)
 
     assert (response.status, (await response.json())["code"]) == (403, code)
 
@@ -129,12 +125,12 @@ async def test_on_loopback_what_may_come_from_elsewhere_is_refused(
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"],
 )
 async def test_what_a_form_can_send_is_refused(
-    client: Client,
+    dry: Client,
     path: str,
     content_type: str,
 ) -> None:
     for data in (b'{"type": "a"}', b""):
-        response = await client.post(path, data=data, headers={"Content-Type": content_type})
+        response = await dry.post(path, data=data, headers={"Content-Type": content_type})
 
         assert (response.status, (await response.json())["code"]) == (415, "not_json")
 

@@ -8,14 +8,12 @@ import pytest
 import pillars.example
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     import psycopg
 
     from pillars.app import App
     from pillars.db.database import Database
     from tests.helpers import RecordingListener
-    from tests.server.conftest import Client
+    from tests.server.conftest import Client, Start
 
 
 @pytest.fixture
@@ -27,7 +25,7 @@ def app(database: Database, events: RecordingListener) -> App:
 
 
 @pytest.fixture
-async def client(serve: Callable[..., Awaitable[Client]], app: App) -> Client:
+async def client(serve: Start, app: App) -> Client:
     return await serve(app)
 
 

@@ -5,20 +5,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from pillars.db.database import Database
-from pillars.ground.settings import Secret
 from pillars.server.html import Html, element, join
 from pillars.server.status_page import span
-from tests.server.conftest import SomeApp
+from tests.server.conftest import SECRET, SomeApp
 from tests.server.test_site import add_member, add_schedule, answering
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     import psycopg
 
-    from tests.helpers import RecordingListener
-    from tests.server.conftest import Client
+    from tests.server.conftest import Client, Start
 
 HOSTILE = "<script>alert('x')</script>\"&"
 ESCAPED = "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&quot;&amp;"
@@ -87,7 +82,7 @@ async def test_the_page_refreshes_itself_until_told_to_hold_still(client: Client
     assert 'http-equiv="refresh"' not in await (await client.get("/?still")).text()
 
 
-async def test_the_users_pages_are_linked(serve: Callable[..., Awaitable[Client]]) -> None:
+async def test_the_users_pages_are_linked(serve: Start) -> None:
     app = SomeApp()
     app.web.add_routes([web.get("/signup", answering("")), web.get("/x/{y}", answering(""))])
     client = await serve(app)
@@ -98,20 +93,13 @@ async def test_the_users_pages_are_linked(serve: Callable[..., Awaitable[Client]
     assert "/x/{y}" not in page
 
 
-async def test_without_a_database_the_page_says_so(
-    serve: Callable[..., Awaitable[Client]],
-    events: RecordingListener,
-) -> None:
-    database = Database(Secret("postgresql://u:hunter2@127.0.0.1:1/x"), "test", events)
-    client = await serve(database=database)
-
-    response = await client.get("/")
+async def test_without_a_database_the_page_says_so(dry: Client) -> None:
+    response = await dry.get("/")
 
     page = await response.text()
     assert response.status == 503
     assert "The database does not answer" in page
-    assert "hunter2" not in page
-    await database.close()
+    assert SECRET not in page
 
 
 def test_what_is_not_an_element_is_text() -> None:

@@ -1,0 +1,168 @@
+"""The jobs a request asks for: their fields, how they are read, and the JSON schema of both."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pillars.queue.jobs import JobError, NewJob, check_job
+from pillars.server.fields import (
+    Field,
+    ReadError,
+    instant,
+    integer,
+    json_object,
+    kind_of,
+    object_schema,
+    read_object,
+    seconds,
+    text,
+)
+from pillars.server.problems import Fault, at
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pillars.worker.registry import Registry
+
+MOST_JOBS = 1_000
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}"
+NAME_SCHEMA = {"type": "string", "pattern": f"^{NAME}$"}
+_LONGEST_DELAY = 10 * 365 * 86_400
+_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
+_LAST_YEAR = 9_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A job as a request asks for it; `delay` in seconds, None for none."""
+
+    job: NewJob
+    delay: float | None
+    queue_given: bool
+
+    def granted(self, registry: Registry, now: datetime | None) -> NewJob:
+        """Return the job to enqueue: on its type's queue unless told otherwise, delayed from now.
+
+        A delay of nothing stays "at once": workers are woken for it.
+        """
+        job = self.job
+        handler = registry.get(job.type)
+        if handler is not None and not self.queue_given:
+            job = replace(job, queue=handler.queue)
+        if self.delay and now is not None:
+            job = replace(job, run_at=now + timedelta(seconds=self.delay))
+        return job
+
+
+def read_jobs(value: object, faults: list[Fault]) -> list[Wish]:
+    """Return the jobs a request body asks for; add every fault."""
+    if not isinstance(value, dict) or "jobs" not in value:
+        job = _read_job(value, "", faults)
+        return [job] if job else []
+    batch = read_object(value, [_BATCH], faults).get("jobs", [])
+    if not 1 <= len(batch) <= MOST_JOBS:
+        if not faults:
+            detail = f"jobs must hold 1 to {MOST_JOBS:,} jobs, not {len(batch):,}"
+            faults.append(Fault(detail, pointer="/jobs"))
+        return []
+    found = (_read_job(item, f"/jobs/{number}", faults) for number, item in enumerate(batch))
+    return [job for job in found if job is not None]
+
+
+def _read_job(value: object, pointer: str, faults: list[Fault]) -> Wish | None:
+    mine: list[Fault] = []
+    given = read_object(value, _JOB, mine)
+    if "delay" in given and "run_at" in given:
+        mine.append(Fault("give run_at or delay, not both", pointer="/delay"))
+    delay = given.pop("delay", None)
+    wish = None
+    if not mine:
+        try:
+            wish = Wish(NewJob(**given), delay, "queue" in given)
+            check_job(wish.job)
+        except JobError as error:
+            mine.append(Fault(str(error), pointer=_blamed(str(error))))
+    faults += [at(fault, pointer) for fault in mine]
+    return None if mine else wish
+
+
+def _blamed(sentence: str) -> str:
+    # The queue's sentences begin with the field's name.
+    word = sentence.partition(" ")[0]
+    return f"/{word}" if word in {field.name for field in _JOB} else ""
+
+
+def jobs_schema() -> dict[str, Any]:
+    """Return the JSON schema of a body: one job, or a batch."""
+    # Either may be null, which is not given.
+    not_both = {
+        "required": ["run_at", "delay"],
+        "properties": {"run_at": {"type": "string"}, "delay": {"type": "number"}},
+    }
+    job = object_schema(_JOB, **{"not": not_both})
+    jobs = {"type": "array", "minItems": 1, "maxItems": MOST_JOBS, "items": job}
+    batch = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["jobs"],
+        "properties": {"jobs": jobs},
+    }
+    return {
+        "oneOf": [job, batch],
+        "examples": [{"type": "mail.welcome", "args": {"to": "a@example.org"}, "delay": 60}],
+    }
+
+
+def _array(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ReadError(f"must be an array, not {kind_of(value)}")
+    return value
+
+
+def _instant_within_reach(value: object) -> datetime:
+    moment = instant(value)
+    if moment.year > _LAST_YEAR:
+        raise ReadError(f"must be before the year {_LAST_YEAR}")
+    return moment
+
+
+job_name = text(128, re.compile(NAME))
+_JOB = (
+    Field("type", "the name its handler is registered under", NAME_SCHEMA, job_name, required=True),
+    Field("args", "the handler's arguments, 1 MiB at most", {"type": "object"}, json_object),
+    Field("queue", "default: the job type's, where this server knows it", NAME_SCHEMA, job_name),
+    Field(
+        "priority",
+        "lower first, as in nice; default 0",
+        {"type": "integer", "minimum": -32_768, "maximum": 32_767},
+        integer(-32_768, 32_767),
+    ),
+    Field(
+        "run_at",
+        "not before this instant; RFC 3339 with an offset",
+        {"type": "string", "format": "date-time"},
+        _instant_within_reach,
+    ),
+    Field(
+        "delay",
+        "seconds from now, by the database's clock; instead of run_at",
+        {"type": "number", "minimum": 0, "maximum": _LONGEST_DELAY},
+        seconds(0, _LONGEST_DELAY),
+    ),
+    Field(
+        "max_attempts",
+        "how often it is tried; default: the job type's",
+        {"type": "integer", "minimum": 1, "maximum": 32_767},
+        integer(1, 32_767),
+    ),
+    Field(
+        "timeout",
+        "seconds an attempt may take; default: the job type's",
+        {"type": "number", "minimum": _SHORTEST_TIMEOUT, "maximum": _LONGEST_TIMEOUT},
+        seconds(_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT),
+    ),
+)
+_BATCH = Field("jobs", "the jobs", {"type": "array"}, _array, required=True)

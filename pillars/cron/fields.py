@@ -97,7 +97,7 @@ SCHEDULE: Final = (
     Field(
         "overlap",
         readers.choice(Overlap),
-        "When the last job has not finished: allow another, skip, buffer one, or cancel the other.",
+        "While the job of an earlier tick has not ended: allow another, or skip the tick.",
         "allow",
     ),
     Field(

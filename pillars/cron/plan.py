@@ -24,6 +24,10 @@ CHUNK = 1_000
 FOLD = 100
 
 
+AVAILABLE, MISSED, SKIPPED = "available", "missed", "skipped"
+_OVERTAKEN = "overlap: skip, and a later tick was due as well"
+
+
 # Named tuples, not dataclasses: one of each is made for every fire, at a fifth of the cost.
 class Due(NamedTuple):
     """A schedule row whose cursor is within the horizon; instants in epoch seconds."""
@@ -46,12 +50,14 @@ class Tick(NamedTuple):
     Attributes:
         fire_at: the tick's instant, the first one's for a folded row.
         run_at: the same with jitter.
-        reason: why it is missed; None means it is enqueued.
+        state: available (to be enqueued), missed or skipped.
+        reason: why it is missed or skipped.
         ticks, fire_until: number and last instant of the ticks folded into this row.
     """
 
     fire_at: int
     run_at: float
+    state: str = AVAILABLE
     reason: str | None = None
     ticks: int | None = None
     fire_until: int | None = None
@@ -84,6 +90,8 @@ def plan_fires(due: Due, now: float, lookahead: float) -> Plan:
     instants = [first, *fires_between(timing, first, horizon, CHUNK - 1)]
     last = instants[-1]
     ticks = tuple(_ticks(due, timing, instants, int(now)))
+    if not due.ahead:
+        ticks = _newest_alone(ticks)
     return Plan(due, ticks, last, next_fire(timing, last))
 
 
@@ -104,6 +112,17 @@ def _ticks(due: Due, timing: Timing, instants: Sequence[int], now: int) -> Itera
         missed = []
         yield _enqueued(due, instant)
     yield from _missed(due, missed, now)
+
+
+def _newest_alone(ticks: tuple[Tick, ...]) -> tuple[Tick, ...]:
+    """Skip all but the newest of the ticks that an exclusive schedule would enqueue at once."""
+    newest = max((tick.fire_at for tick in ticks if tick.state == AVAILABLE), default=None)
+    return tuple(
+        tick._replace(state=SKIPPED, reason=_OVERTAKEN)
+        if tick.state == AVAILABLE and tick.fire_at != newest
+        else tick
+        for tick in ticks
+    )
 
 
 def _caught_up(
@@ -130,10 +149,17 @@ def _missed(due: Due, instants: Sequence[int], now: int) -> Iterator[Tick]:
         return
     if len(instants) > FOLD:
         first, last = instants[0], instants[-1]
-        yield Tick(first, float(first), _reason(due, last, now), len(instants), last)
+        yield Tick(
+            first,
+            float(first),
+            MISSED,
+            _reason(due, last, now),
+            len(instants),
+            last,
+        )
         return
     for instant in instants:
-        yield Tick(instant, float(instant), _reason(due, instant, now))
+        yield Tick(instant, float(instant), MISSED, _reason(due, instant, now))
 
 
 def _reason(due: Due, instant: int, now: int) -> str:

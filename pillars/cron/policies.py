@@ -14,12 +14,10 @@ class Catchup(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What a tick does while the job of an earlier one has not finished."""
+    """What a tick does while the job of an earlier one has not ended."""
 
     ALLOW = "allow"
     SKIP = "skip"
-    BUFFER_ONE = "buffer_one"
-    CANCEL_OTHER = "cancel_other"
 
 
 class Missing(StrEnum):

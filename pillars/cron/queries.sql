@@ -61,17 +61,18 @@ WITH moved AS (
     ) AS plan (id, version, next_fire_at, last_fire_at)
     WHERE schedules.id = plan.id AND schedules.version = plan.version AND schedules.enabled
     RETURNING schedules.id, schedules.slot, schedules.priority, schedules.job, schedules.queue,
-        schedules.args, schedules.timeout, schedules.retry, schedules.name
+        schedules.args, schedules.timeout, schedules.retry, schedules.name, schedules.overlap
 ), ticks AS (
     SELECT moved.id AS schedule_id, to_timestamp(tick.fire_at) AS fire_at,
         to_timestamp(tick.run_at) AS run_at, moved.timeout, moved.slot, moved.priority,
         (moved.retry ->> 'max_attempts')::smallint AS max_attempts, moved.job AS type, moved.queue,
-        moved.args, moved.name AS schedule, moved.retry, tick.reason, tick.ticks,
+        moved.args, moved.name AS schedule, moved.retry, moved.overlap = 'skip' AS exclusive,
+        tick.state, tick.reason, tick.ticks,
         to_timestamp(tick.fire_until) AS fire_until
     FROM unnest(
-        %(tick_ids)s::bigint[], %(fire_at)s::float8[], %(run_at)s::float8[], %(reasons)s::text[],
-        %(ticks)s::integer[], %(fire_until)s::float8[]
-    ) AS tick (id, fire_at, run_at, reason, ticks, fire_until)
+        %(tick_ids)s::bigint[], %(fire_at)s::float8[], %(run_at)s::float8[], %(states)s::text[],
+        %(reasons)s::text[], %(ticks)s::integer[], %(fire_until)s::float8[]
+    ) AS tick (id, fire_at, run_at, state, reason, ticks, fire_until)
     JOIN moved ON moved.id = tick.id
 )
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
+    from pillars.cron.files import FileFault
     from pillars.db.database import Database, Link
     from pillars.ground.events import Emit, Event
 
@@ -95,6 +96,7 @@ class Reconciler:
         self._settled: Signature | None = None
         self._last: Signature | None = None
         self._started = False
+        self._warned: tuple[FileFault, ...] = ()
         self._told_waiting = False
 
     async def step(self) -> float:
@@ -102,23 +104,19 @@ class Reconciler:
         signature = await asyncio.to_thread(_signature, self._directory)
         if signature == self._settled:
             return LOOK_EVERY
-        if self._started and signature != self._last:
+        before, self._last = self._last, signature
+        if before is not None and signature != before:
             # Someone may still be writing: act once two looks agree.
-            self._last = signature
             return LOOK_EVERY
         found = await self._load()
         if found is None:
-            self._settle(signature)
+            self._settled = signature
             return LOOK_EVERY
-        if await self._bring_into_force(found):
-            self._settle(signature)
-            return LOOK_EVERY
-        return WAIT_EVERY
-
-    def _settle(self, signature: Signature) -> None:
-        self._settled = self._last = signature
-        self._started = True
-        self._told_waiting = False
+        if not await self._bring_into_force(found):
+            return WAIT_EVERY
+        # Only now: files that were missing or faulty until here may be an old replica's.
+        self._settled, self._started, self._told_waiting = signature, True, False
+        return LOOK_EVERY
 
     async def _load(self) -> ScheduleSet | None:
         try:
@@ -133,8 +131,10 @@ class Reconciler:
             )
             self._emit(SchedulesRefused(str(self._directory), (fault,)))
             return None
-        if found.lints:
-            self._emit(SchedulesWarned(tuple(map(str, found.lints))))
+        if found.lints != self._warned:
+            self._warned = found.lints
+            if found.lints:
+                self._emit(SchedulesWarned(tuple(map(str, found.lints))))
         return found
 
     async def _bring_into_force(self, found: ScheduleSet) -> bool:

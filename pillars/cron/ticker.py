@@ -24,7 +24,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from pillars.cron.plan import Due, Plan, plan_fires
+from pillars.cron.plan import AVAILABLE, Due, Plan, plan_fires
 from pillars.db.statements import Statement, load_statements
 from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
 from pillars.ground.loop import describe
@@ -131,7 +131,7 @@ class Firing:
             max(0.0, committed - tick.fire_at)
             for plan in won
             for tick in plan.ticks
-            if tick.reason is None
+            if tick.state == AVAILABLE
         )
         return TicksFired(
             schedules=moved,
@@ -242,6 +242,7 @@ def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
         "tick_ids": [schedule_id for schedule_id, _ in ticks],
         "fire_at": [tick.fire_at for _, tick in ticks],
         "run_at": [tick.run_at for _, tick in ticks],
+        "states": [tick.state for _, tick in ticks],
         "reasons": [tick.reason for _, tick in ticks],
         "ticks": [tick.ticks for _, tick in ticks],
         "fire_until": [tick.fire_until for _, tick in ticks],

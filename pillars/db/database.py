@@ -135,18 +135,22 @@ class Database:
     async def open_for(self, application_name: str) -> AsyncConnection[Any]:
         """Open a connection for a link, with the prepared-statement switch this server needs."""
         connection, self.limits = await connect(self.dsn, application_name)
-        connection.prepare_threshold = self._prepare
+        connection.prepare_threshold = self._threshold()
         return connection
 
     def prepared_statements_lost(self) -> None:
         """Stop preparing statements: a pooler in between does not keep them."""
         self._prepare = None
 
+    def _threshold(self) -> int | None:
+        # Without our settings a plan must not outlive its use: it would scan what has grown.
+        return self._prepare if self.limits else None
+
     async def _opened_pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
         if self._pool is None:
             self._pool = AsyncConnectionPool(
                 conninfo(self.dsn, self.name, limits=self.limits),
-                kwargs={"autocommit": True, "prepare_threshold": self._prepare},
+                kwargs={"autocommit": True, "prepare_threshold": self._threshold()},
                 min_size=0,
                 max_size=POOL_SIZE,
                 timeout=STATEMENT_TIMEOUT,

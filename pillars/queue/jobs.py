@@ -100,8 +100,8 @@ def check_job(job: NewJob) -> str:
         raise JobError(f"priority {job.priority} is out of range: -32768 (first) to 32767 (last)")
     if job.max_attempts is not None and not 1 <= job.max_attempts <= _HIGHEST_PRIORITY:
         raise JobError(f"max_attempts {job.max_attempts} is out of range: 1 to 32767")
-    if job.timeout is not None and job.timeout <= 0:
-        raise JobError(f"timeout {job.timeout} is not a time: give seconds above 0")
+    if job.timeout is not None and not 0 < job.timeout <= _LONGEST_DELAY:
+        raise JobError(f"timeout {job.timeout} is not a time: give seconds above 0, or none")
     if job.run_at is not None and job.run_at.tzinfo is None:
         raise JobError("run_at has no time zone: give an aware datetime")
     if job.delay is not None and job.run_at is not None:

@@ -20,19 +20,27 @@ SELECT id, (
 FROM inserted
 
 -- name: insert_ticks
--- The second half of cron's fire statement: a job for each row of its CTE `ticks`.
+-- The second half of cron's fire statement: a job for each row of its CTE `ticks`. A tick of an
+-- exclusive schedule whose earlier job has not ended is recorded as skipped.
 -- index: jobs_tick
 INSERT INTO pillars.jobs (
-    schedule_id, fire_at, run_at, finished_at, timeout, state, slot, priority, max_attempts,
-    type, queue, args, schedule, retry, reason, ticks, fire_until
+    schedule_id, fire_at, run_at, finished_at, timeout, state, exclusive, slot, priority,
+    max_attempts, type, queue, args, schedule, retry, reason, ticks, fire_until
 )
 SELECT
-    schedule_id, fire_at, run_at,
-    CASE WHEN reason IS NULL THEN NULL ELSE now() END,
-    timeout, (CASE WHEN reason IS NULL THEN 'available' ELSE 'missed' END)::pillars.job_state,
-    slot, priority, max_attempts,
-    type, queue, args, schedule, retry, reason, ticks, fire_until
-FROM ticks
+    schedule_id, fire_at, run_at, CASE WHEN decided.state <> 'available' THEN now() END,
+    timeout, decided.state::pillars.job_state, exclusive, slot, priority, max_attempts,
+    type, queue, args, schedule, retry,
+    CASE WHEN decided.state = ticks.state THEN reason
+         ELSE 'overlap: skip, and the job of an earlier tick has not ended' END,
+    ticks, fire_until
+FROM ticks, LATERAL (
+    SELECT CASE WHEN ticks.state = 'available' AND exclusive AND EXISTS (
+        SELECT FROM pillars.jobs AS earlier
+        WHERE earlier.schedule_id = ticks.schedule_id AND earlier.exclusive
+          AND earlier.finished_at IS NULL
+    ) THEN 'skipped' ELSE ticks.state END AS state
+) AS decided
 ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
 RETURNING state, queue
 

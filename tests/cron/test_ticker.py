@@ -325,3 +325,49 @@ async def test_jitter_delays_the_start_and_leaves_the_tick(
     assert {fire_at for (fire_at,) in rows(sql, "fire_at")} == {NOON}
     assert len(shifts) > 10
     assert 0 <= min(shifts) <= max(shifts) < 30
+
+
+async def test_with_overlap_skip_a_tick_is_decided_at_its_time_and_waits_for_no_job(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule(overlap="skip"), cursor=at(5))
+    ticker = own(database, events, clock)
+
+    await ticker.step()
+    assert rows(sql) == []
+    clock.advance(5)
+    await ticker.step()
+    clock.advance(5)
+    sql.execute("UPDATE pillars.schedules SET next_fire_at = %s", (at(10),))
+    await ticker.step()
+    sql.execute(
+        "UPDATE pillars.jobs SET state = 'succeeded', finished_at = now() WHERE reason IS NULL"
+    )
+    clock.advance(10)
+    await ticker.step()
+
+    assert rows(sql) == [("succeeded", at(5)), ("skipped", at(10)), ("available", at(20))]
+    assert rows(sql, "reason")[1] == (
+        "overlap: skip, and the job of an earlier tick has not ended",
+    )
+    assert [event.outcomes for event in events.of(TicksFired)] == [
+        {"enqueued": 1},
+        {"skipped": 1},
+        {"enqueued": 1},
+    ]
+
+
+async def test_with_overlap_skip_only_the_newest_of_several_late_ticks_is_enqueued(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule(every="5s", overlap="skip"), cursor=at(-10))
+
+    await own(database, events, clock).step()
+
+    assert rows(sql) == [("skipped", at(-10)), ("skipped", at(-5)), ("available", at(0))]

@@ -34,8 +34,7 @@ CREATE TABLE pillars.schedules (
     catchup         text NOT NULL DEFAULT 'last' CHECK (catchup IN ('none', 'last', 'all')),
     catchup_window  integer,
     catchup_limit   integer NOT NULL DEFAULT 100,
-    overlap         text NOT NULL DEFAULT 'allow'
-                    CHECK (overlap IN ('allow', 'skip', 'buffer_one', 'cancel_other')),
+    overlap         text NOT NULL DEFAULT 'allow' CHECK (overlap IN ('allow', 'skip')),
     timeout         real,
     retry           jsonb,
     source          text NOT NULL DEFAULT 'file' CHECK (source IN ('file', 'api', 'code')),
@@ -92,6 +91,8 @@ CREATE TABLE pillars.jobs (
     worker_id     uuid,
     timeout       real,
     state         pillars.job_state NOT NULL DEFAULT 'available',
+    -- Of a schedule whose ticks wait for this job's end.
+    exclusive     boolean NOT NULL DEFAULT false,
     slot          smallint NOT NULL DEFAULT floor(random() * 4096),
     priority      smallint NOT NULL DEFAULT 0,
     attempt       smallint NOT NULL DEFAULT 0,
@@ -125,6 +126,9 @@ CREATE INDEX jobs_ready ON pillars.jobs (queue, priority, run_at, id) WHERE fini
 
 -- The second lock on the door: one row for each tick of a schedule.
 CREATE UNIQUE INDEX jobs_tick ON pillars.jobs (schedule_id, fire_at) WHERE schedule_id IS NOT NULL;
+
+-- Does a job of this schedule still wait or run? Asked for schedules with overlap: skip alone.
+CREATE INDEX jobs_exclusive ON pillars.jobs (schedule_id) WHERE exclusive AND finished_at IS NULL;
 
 -- Enqueue from any language, inside the caller's own transaction:
 --   SELECT pillars.enqueue('mail.welcome', '{"to": "a@example.org"}');

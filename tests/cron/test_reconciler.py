@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from pillars.cron.book import list_schedules
+from pillars.cron.files import load_directory
+from pillars.cron.reconciler import LOOK_EVERY, WAIT_EVERY, Reconciler, apply_now
+from pillars.ground.events import (
+    SchedulesApplied,
+    SchedulesRefused,
+    SchedulesWaiting,
+    SchedulesWarned,
+)
+from tests.helpers import RecordingListener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import psycopg
+
+    from pillars.db.database import Database
+
+LEASE = 5.0
+OLD, NEW = ("a",), ("a", "b")
+
+
+@dataclass
+class Replica:
+    """One cron's view: a directory of its own, a row in members, and what it was told."""
+
+    directory: Path
+    reconciler: Reconciler
+    events: RecordingListener
+    member_id: UUID
+    held: list[str] = field(default_factory=list)
+
+    def write(self, names: tuple[str, ...], file: str = "a.yaml") -> None:
+        """Write a file that differs from the one before in its time at least."""
+        self.write_text(
+            "schedules:\n" + "".join(f"  - {{name: {n}, every: 1h, job: noop}}\n" for n in names),
+            file,
+        )
+
+    def write_text(self, text: str, file: str = "a.yaml") -> None:
+        self.directory.mkdir(exist_ok=True)
+        path = self.directory / file
+        before = path.stat().st_mtime_ns if path.exists() else 1_900_000_000 * 10**9
+        path.write_text(text)
+        os.utime(path, ns=(before + 10**9, before + 10**9))
+
+    async def look_twice(self) -> None:
+        """See a change, and see that it is complete."""
+        await self.reconciler.step()
+        await self.reconciler.step()
+
+
+class Cluster:
+    """Makes replicas."""
+
+    def __init__(self, database: Database, sql: psycopg.Connection[Any], tmp_path: Path) -> None:
+        self._database = database
+        self._sql = sql
+        self._tmp_path = tmp_path
+        self._count = 0
+
+    def start(self, names: tuple[str, ...] | None = None, revision: int | None = None) -> Replica:
+        """Add a live cron; `names` are the schedules of its directory, None for no directory."""
+        self._count += 1
+        name = f"cron-{self._count}"
+        member_id = uuid4()
+        self._sql.execute(
+            "INSERT INTO pillars.members (id, role, name, state, pid, app_version)"
+            " VALUES (%s, 'cron', %s, 'active', 1, '0')",
+            (member_id, name),
+        )
+        held: list[str] = []
+
+        def holds(digest: str) -> None:
+            held.append(digest)
+            self._sql.execute(
+                "UPDATE pillars.members SET schedules_digest = %s WHERE id = %s",
+                (digest, member_id),
+            )
+
+        events = RecordingListener()
+        directory = self._tmp_path / name
+        reconciler = Reconciler(
+            self._database.link(name),
+            directory,
+            revision=revision,
+            applied_by=name,
+            member_id=lambda: member_id,
+            lease=LEASE,
+            holds=holds,
+            emit=events,
+        )
+        replica = Replica(directory, reconciler, events, member_id, held)
+        if names is not None:
+            replica.write(names)
+        return replica
+
+    def kill(self, replica: Replica) -> None:
+        """Let a replica's heartbeat be older than the lease."""
+        self._sql.execute(
+            "UPDATE pillars.members SET heartbeat_at = now() - interval '6 seconds' WHERE id = %s",
+            (replica.member_id,),
+        )
+
+    def sets(self) -> list[tuple[str, int]]:
+        """Who applied sets, and how many schedules they had, in order."""
+        return self._sql.execute(
+            "SELECT applied_by, schedules FROM pillars.schedule_sets ORDER BY sequence"
+        ).fetchall()
+
+
+@pytest.fixture
+def cluster(database: Database, sql: psycopg.Connection[Any], tmp_path: Path) -> Cluster:
+    return Cluster(database, sql, tmp_path)
+
+
+async def names(database: Database) -> tuple[str, ...]:
+    return tuple(record.name for record in await list_schedules(database))
+
+
+async def test_the_first_look_applies_the_files(cluster: Cluster, database: Database) -> None:
+    cron = cluster.start(NEW)
+
+    assert await cron.reconciler.step() == LOOK_EVERY
+
+    assert await names(database) == NEW
+    (event,) = cron.events.of(SchedulesApplied)
+    assert (event.added, event.changed, event.removed, event.total) == (2, 0, 0, 2)
+    assert (event.sequence, event.names) == (1, NEW)
+    assert cron.held == [event.digest] == [load_directory(cron.directory).digest]
+
+
+async def test_a_set_is_applied_once_though_two_replicas_look(cluster: Cluster) -> None:
+    first, second = cluster.start(NEW), cluster.start(NEW)
+
+    await asyncio.gather(first.reconciler.step(), second.reconciler.step())
+
+    assert len(cluster.sets()) == 1
+    assert len(first.events.events + second.events.events) == 1
+    assert first.held == second.held
+    assert len(first.held) == 1
+
+
+async def test_order_and_comments_make_no_other_set(cluster: Cluster) -> None:
+    first, second = cluster.start(("a", "b")), cluster.start(("b", "a"))
+    second.write_text("# nothing but a remark\n", "remark.yaml")
+
+    await first.reconciler.step()
+    await second.reconciler.step()
+
+    assert len(cluster.sets()) == 1
+    assert first.held == second.held
+
+
+async def test_files_that_stay_as_they_are_are_not_applied_again(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(NEW)
+    await cron.reconciler.step()
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM pillars.schedules")
+
+    for _ in range(3):
+        assert await cron.reconciler.step() == LOOK_EVERY
+
+    assert await names(database) == ()
+
+
+async def test_a_change_is_applied_once_two_looks_agree(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(OLD)
+    await cron.reconciler.step()
+
+    cron.write(("a", "half"))
+    await cron.reconciler.step()
+    assert await names(database) == OLD
+
+    cron.write(NEW)
+    await cron.reconciler.step()
+    assert await names(database) == OLD
+
+    await cron.reconciler.step()
+    assert await names(database) == NEW
+    assert len(cron.held) == 2
+
+
+async def test_a_file_that_comes_or_goes_is_a_change(cluster: Cluster, database: Database) -> None:
+    cron = cluster.start(OLD)
+    await cron.reconciler.step()
+
+    cron.write(("b",), "b.yaml")
+    await cron.look_twice()
+    assert await names(database) == ("a", "b")
+
+    (cron.directory / "a.yaml").unlink()
+    await cron.look_twice()
+    assert await names(database) == ("b",)
+
+
+async def test_a_faulty_file_changes_nothing_and_is_told_once(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(OLD)
+    await cron.reconciler.step()
+
+    cron.write(("b",), "good.yaml")
+    cron.write_text("schedules:\n  - {name: x, evry: 1h, job: noop}\n", "bad.yaml")
+    for _ in range(5):
+        await cron.reconciler.step()
+
+    assert await names(database) == OLD
+    (refused,) = cron.events.of(SchedulesRefused)
+    assert refused.faults == (
+        f"{cron.directory}/bad.yaml:2:5: give one of cron, every and at",
+        f"{cron.directory}/bad.yaml:2:15: unknown key 'evry', did you mean 'every'?",
+    )
+
+    (cron.directory / "bad.yaml").unlink()
+    await cron.look_twice()
+    assert await names(database) == NEW
+
+
+async def test_a_faulty_file_at_the_start_keeps_what_is_in_force_until_it_is_mended(
+    cluster: Cluster, database: Database
+) -> None:
+    await cluster.start(OLD).reconciler.step()
+    cron = cluster.start()
+    cron.write_text("schedules: {}\n")
+
+    await cron.look_twice()
+    assert await names(database) == OLD
+    assert len(cron.events.of(SchedulesRefused)) == 1
+    assert cron.held == []
+
+    cron.write(NEW)
+    await cron.look_twice()
+    assert await names(database) == NEW
+
+
+async def test_a_directory_that_is_emptied_or_vanishes_deletes_no_schedule(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(NEW)
+    await cron.reconciler.step()
+
+    (cron.directory / "a.yaml").unlink()
+    for _ in range(3):
+        await cron.reconciler.step()
+    assert await names(database) == NEW
+    assert [event.faults for event in cron.events.of(SchedulesRefused)] == [
+        (f"{cron.directory} holds no .yaml file: the schedules in the database stay in force",),
+    ]
+
+    cron.directory.rmdir()
+    for _ in range(3):
+        await cron.reconciler.step()
+    assert await names(database) == NEW
+    assert [event.faults for event in cron.events.of(SchedulesRefused)][1:] == [
+        (f"{cron.directory}: there is no such directory",),
+    ]
+
+
+async def test_a_cron_without_a_directory_waits_for_one(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start()
+    await cron.look_twice()
+    assert await names(database) == ()
+
+    cron.write(NEW)
+    await cron.look_twice()
+
+    assert await names(database) == NEW
+
+
+async def test_files_that_mean_to_hold_no_schedule_remove_all(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(NEW)
+    await cron.reconciler.step()
+
+    cron.write_text("schedules: []\n")
+    await cron.look_twice()
+
+    assert await names(database) == ()
+
+
+async def test_a_name_that_the_api_owns_refuses_the_set_and_is_told_once(
+    cluster: Cluster, database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    cron = cluster.start(OLD)
+    await cron.reconciler.step()
+    sql.execute("UPDATE pillars.schedules SET source = 'api'")
+
+    cron.write(NEW)
+    for _ in range(4):
+        await cron.reconciler.step()
+
+    assert await names(database) == OLD
+    (refused,) = cron.events.of(SchedulesRefused)
+    assert refused.faults[0].startswith("a.yaml:2: schedule 'a' was made by api: rename it here")
+    assert len(cron.held) == 1
+
+
+async def test_what_is_legal_and_suspicious_is_applied_with_a_warning(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start()
+    cron.write_text('schedules:\n  - {name: a, cron: "0 0 13 * fri", job: noop}\n')
+
+    await cron.reconciler.step()
+
+    assert await names(database) == ("a",)
+    (warned,) = cron.events.of(SchedulesWarned)
+    assert warned.warnings[0].startswith(f"{cron.directory}/a.yaml:2:")
+
+
+# ---- roll-out and roll-back
+
+
+async def rolled_out(cluster: Cluster) -> Replica:
+    """A cluster in which NEW superseded OLD; returns the live cron that holds NEW."""
+    before = cluster.start(OLD)
+    await before.reconciler.step()
+    cluster.kill(before)
+    newer = cluster.start(NEW)
+    await newer.reconciler.step()
+    return newer
+
+
+async def test_a_replica_that_starts_with_a_new_set_applies_it_at_once(
+    cluster: Cluster, database: Database
+) -> None:
+    old = cluster.start(OLD)
+    await old.reconciler.step()
+
+    await cluster.start(NEW).reconciler.step()
+    await old.look_twice()
+
+    assert await names(database) == NEW
+    assert cluster.sets() == [("cron-1", 1), ("cron-2", 2)]
+
+
+async def test_a_superseded_set_waits_while_a_live_cron_holds_the_newer_one(
+    cluster: Cluster, database: Database
+) -> None:
+    newer = await rolled_out(cluster)
+
+    old = cluster.start(OLD)
+    for _ in range(3):
+        assert await old.reconciler.step() == WAIT_EVERY
+
+    assert await names(database) == NEW
+    (waiting,) = old.events.of(SchedulesWaiting)
+    assert (waiting.current_digest, waiting.holders) == (newer.held[0], 1)
+    assert old.held == []
+
+
+async def test_a_superseded_set_is_applied_when_no_live_cron_holds_the_newer_one(
+    cluster: Cluster, database: Database
+) -> None:
+    newer = await rolled_out(cluster)
+    old = cluster.start(OLD)
+    await old.reconciler.step()
+
+    cluster.kill(newer)
+    assert await old.reconciler.step() == LOOK_EVERY
+
+    assert await names(database) == OLD
+    assert cluster.sets() == [("cron-1", 1), ("cron-2", 2), ("cron-3", 1)]
+    assert len(old.held) == 1
+
+
+async def test_a_directory_that_came_late_with_a_superseded_set_rolls_nothing_back(
+    cluster: Cluster, database: Database
+) -> None:
+    await rolled_out(cluster)
+    late, mended = cluster.start(), cluster.start()
+    mended.write_text("schedules: 3\n")
+    for old in (late, mended):
+        await old.reconciler.step()
+
+        old.write(OLD)
+        await old.look_twice()
+
+        assert await names(database) == NEW
+        assert len(old.events.of(SchedulesWaiting)) == 1
+
+
+async def test_a_replica_that_waits_warns_of_its_files_once(
+    cluster: Cluster, database: Database
+) -> None:
+    newer = cluster.start(NEW, revision=2)
+    await newer.reconciler.step()
+    old = cluster.start(revision=1)
+    old.write_text('schedules:\n  - {name: a, cron: "0 0 13 * fri", job: noop}\n')
+
+    for _ in range(3):
+        await old.reconciler.step()
+
+    assert len(old.events.of(SchedulesWarned)) == 1
+    assert await names(database) == NEW
+
+
+async def test_a_replica_that_waits_takes_part_once_its_files_are_the_newer_ones(
+    cluster: Cluster,
+) -> None:
+    newer = await rolled_out(cluster)
+    old = cluster.start(OLD)
+    await old.reconciler.step()
+
+    old.write(NEW)
+    await old.look_twice()
+
+    assert old.held == newer.held
+    assert len(cluster.sets()) == 2
+
+
+async def test_files_that_change_under_a_running_replica_are_applied_even_if_superseded(
+    cluster: Cluster, database: Database
+) -> None:
+    newer = await rolled_out(cluster)
+    other = cluster.start(NEW)
+    await other.reconciler.step()
+
+    newer.write(OLD)
+    await newer.look_twice()
+
+    assert await names(database) == OLD
+
+
+async def test_a_higher_revision_wins_and_a_lower_one_waits(
+    cluster: Cluster, database: Database
+) -> None:
+    await cluster.start(OLD, revision=10).reconciler.step()
+
+    lower = cluster.start(NEW, revision=9)
+    assert await lower.reconciler.step() == WAIT_EVERY
+    assert await names(database) == OLD
+
+    higher = cluster.start(("c",), revision=11)
+    assert await higher.reconciler.step() == LOOK_EVERY
+    assert await names(database) == ("c",)
+
+
+async def test_a_lower_revision_waits_even_when_no_other_cron_lives(
+    cluster: Cluster, database: Database
+) -> None:
+    newer = cluster.start(NEW, revision=2)
+    await newer.reconciler.step()
+    cluster.kill(newer)
+
+    old = cluster.start(OLD, revision=1)
+    assert await old.reconciler.step() == WAIT_EVERY
+
+    assert await names(database) == NEW
+
+
+async def test_the_same_set_under_a_lower_revision_is_in_force_all_the_same(
+    cluster: Cluster,
+) -> None:
+    await cluster.start(NEW, revision=2).reconciler.step()
+
+    other = cluster.start(NEW, revision=1)
+    assert await other.reconciler.step() == LOOK_EVERY
+
+    assert len(other.held) == 1
+
+
+async def test_sets_of_one_revision_are_ordered_as_if_there_was_none(
+    cluster: Cluster, database: Database
+) -> None:
+    await cluster.start(OLD, revision=1).reconciler.step()
+
+    await cluster.start(NEW, revision=1).reconciler.step()
+    again = cluster.start(OLD, revision=1)
+    assert await again.reconciler.step() == WAIT_EVERY
+
+    assert await names(database) == NEW
+
+
+async def test_apply_now_asks_nobody(cluster: Cluster, database: Database) -> None:
+    await rolled_out(cluster)
+    old = cluster.start(OLD)
+
+    event = await apply_now(database, load_directory(old.directory), None, "somebody")
+
+    assert (event.removed, event.total) == (1, 1)
+    assert await names(database) == OLD
+    assert cluster.sets()[-1] == ("somebody", 1)

@@ -66,6 +66,22 @@ async def test_hostile_text_from_the_database_is_escaped(
     assert page.count(ESCAPED) == 5
 
 
+async def test_a_row_that_cannot_be_read_hides_no_other_part(
+    client: Client,
+    sql: psycopg.Connection[Any],
+) -> None:
+    add_member(sql, "cron", "cron-one", None)
+    add_dead_job(sql, "report", "out of paper")
+    sql.execute("UPDATE pillars.jobs SET run_at = 'infinity'")
+
+    response = await client.get("/")
+
+    page = await response.text()
+    assert response.status == 200
+    assert "cron-one" in page
+    assert "this could not be read now" in page
+
+
 async def test_the_policy_allows_the_pages_own_style_and_nothing_else(client: Client) -> None:
     response = await client.get("/")
 

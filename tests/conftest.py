@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,17 +27,20 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secret]:
+def postgres() -> Iterator[Secret]:
     """The URL of an embedded server with the migrated template database."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"), FAST)
-    dsn = server.start()
-    try:
-        with psycopg.connect(dsn.reveal(), autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {TEMPLATE}")
-        asyncio.run(_migrate(database_url(dsn, TEMPLATE)))
-        yield dsn
-    finally:
-        server.stop("immediate")
+    # Not below pytest's own directory: each new run of pytest closes that one to other users, and
+    # under root the server of a run that is under way is another user's.
+    with tempfile.TemporaryDirectory(prefix="pillars-", ignore_cleanup_errors=True) as directory:
+        server = EmbeddedPostgres(Path(directory), FAST)
+        dsn = server.start()
+        try:
+            with psycopg.connect(dsn.reveal(), autocommit=True) as admin:
+                admin.execute(f"CREATE DATABASE {TEMPLATE}")
+            asyncio.run(_migrate(database_url(dsn, TEMPLATE)))
+            yield dsn
+        finally:
+            server.stop("immediate")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Schedules as values: what a mapping becomes, all its faults at once, and the way back."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -243,6 +243,13 @@ def test_a_fingerprint_changes_with_anything() -> None:
     prints = {parse_schedule({**LEAST, **change}).fingerprint() for change in changes}
     assert len(changes) == len(prints)
     assert parse_schedule(LEAST).fingerprint() == parse_schedule(dict(LEAST)).fingerprint()
+
+
+def test_a_fingerprint_changes_when_h_comes_to_mean_another_time() -> None:
+    schedule = parse_schedule({**LEAST, "cron": "H 6 * * *"})
+    moved = replace(schedule, timing=replace(schedule.timing, cron="60 6 * * *"))
+    assert schedule.as_dict() == moved.as_dict()
+    assert schedule.fingerprint() != moved.fingerprint()
 
 
 def test_jitter_is_fixed_by_schedule_and_tick() -> None:

@@ -10,6 +10,7 @@ from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pillars.cron import fires, zones
 from pillars.cron.definition import Ambiguous, Missing, Timing
 from pillars.cron.dial import Dial
 from pillars.cron.fires import fires_between, next_fire
@@ -96,6 +97,29 @@ def test_ramadan_in_casablanca_is_two_changes() -> None:
     daily = Timing(cron="30 2 * * *", timezone="Africa/Casablanca")
     ticks = fires_between(daily, instant("2026-02-01T00:00"), instant("2026-04-01T00:00"), 99)
     assert 59 == len(ticks)
+
+
+@pytest.mark.parametrize("hours", [7, 24, 241])
+@pytest.mark.parametrize("cron", ["30 2 * * *", "0-59/10 1-3 * * *", "*/30 * * * *"])
+@pytest.mark.parametrize("ambiguous", list(Ambiguous))
+def test_where_the_eras_of_zones_meet_is_not_to_be_seen(
+    hours: int, cron: str, ambiguous: Ambiguous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing = Timing(cron=cron, timezone=BERLIN, ambiguous=ambiguous)
+    days = [(instant(f"{day}T00:00") - 86_400, instant(f"{day}T00:00") + 2 * 86_400)
+            for day in (SPRING, AUTUMN)]  # fmt: skip
+    expected = [fires_between(timing, first, last, 10**6) for first, last in days]
+    with monkeypatch.context() as patch:
+        patch.setattr(zones, "_ERA", hours * 3600)
+        forget()
+        actual = [fires_between(timing, first, last, 10**6) for first, last in days]
+    forget()
+    assert expected == actual
+
+
+def forget() -> None:
+    zones._era.cache_clear()
+    fires._next_cron.cache_clear()
 
 
 def test_intervals_are_anchored_to_the_epoch_and_their_phase() -> None:

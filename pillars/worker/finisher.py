@@ -16,11 +16,12 @@ from pillars.ground.loop import Stepper
 from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from uuid import UUID
 
     from pillars.ground.events import Emit
     from pillars.queue.claims import Claims, Ended, Job
+    from pillars.queue.states import JobId
 
 BATCH = 500
 # Results that may wait for a write; when they are this many, slots start no further job.
@@ -103,18 +104,14 @@ class Finisher:
     async def _step(self) -> float:
         if not self._batches:
             if not self._waiting:
+                self._empty.set()
                 return _IDLE
             if not self._lingered and len(self._waiting) < BATCH:
                 self._lingered = True
                 return self._linger
             self._take()
         while self._batches:
-            again, self._begun = self._begun, True
-            await self._write(self._batches[0], repeated=again)
-            self._batches.pop(0)
-            self._begun = False
-        if not self._waiting:
-            self._empty.set()
+            await self._write(self._batches[0])
         return 0.0
 
     def _take(self) -> None:
@@ -128,25 +125,37 @@ class Finisher:
             groups[outcome.worker_id, _kind(outcome)].append(outcome)
         self._batches = list(groups.values())
 
-    async def _write(self, batch: Sequence[Outcome], *, repeated: bool) -> None:
+    async def _write(self, batch: Sequence[Outcome]) -> None:
+        repeated, self._begun = self._begun, True
         worker_id = batch[0].worker_id
         results = [outcome.ended for outcome in batch if outcome.ended is not None]
         if not results:
             count = await self._claims.give_back(worker_id, [outcome.job for outcome in batch])
+            self._written()
             self._emit(JobsReturned(count))
             return
-        dropped = set(await self._claims.finish(worker_id, results))
-        if dropped and repeated:
-            doubtful = [result for result in results if result.job_id in dropped]
-            dropped.difference_update(await self._claims.written(worker_id, doubtful))
-        if dropped:
-            self._emit(FinishRefused(tuple(sorted(dropped))))
+        refused = set(await self._claims.finish(worker_id, results))
+        if refused and repeated:
+            doubtful = [result for result in results if result.job_id in refused]
+            refused.difference_update(await self._claims.written(worker_id, doubtful))
+        self._written()
+        self._report(batch, refused)
+
+    def _written(self) -> None:
+        # Before anything is told of it: a listener that fails must not have it written again.
+        self._batches.pop(0)
+        self._begun = False
+
+    def _report(self, batch: Sequence[Outcome], refused: Collection[JobId]) -> None:
         pauses = []
         for outcome in batch:
-            if outcome.job.id not in dropped and outcome.ended is not None:
-                self._emit(_finished(outcome.job, outcome.ended, outcome.seconds))
-                if outcome.ended.retry_in is not None:
-                    pauses.append(outcome.ended.retry_in)
+            if outcome.ended is None or outcome.job.id in refused:
+                continue
+            self._emit(_finished(outcome.job, outcome.ended, outcome.seconds))
+            if outcome.ended.retry_in is not None:
+                pauses.append(outcome.ended.retry_in)
+        if refused:
+            self._emit(FinishRefused(tuple(sorted(refused))))
         if pauses:
             self._retrying(min(pauses))
 

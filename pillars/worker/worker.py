@@ -85,6 +85,7 @@ class Worker:
         self._busy = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: set[asyncio.Task[None]] = set()
+        self._claiming: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._slots_closed = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -105,7 +106,8 @@ class Worker:
             self._open_slot(number)
         try:
             await self._stopping.wait()
-            await self._drain()
+            if self._fault is None:
+                await self._drain(self._claiming)
         finally:
             await self._put_away()
         if self._fault is not None:
@@ -204,8 +206,8 @@ class Worker:
 
     # ---- stopping
 
-    async def _drain(self) -> None:
-        await asyncio.wait((self._claiming,))
+    async def _drain(self, claiming: asyncio.Task[None]) -> None:
+        await asyncio.wait((claiming,))
         self._give_back(self._claimer.empty())
         self._claimer.end(self._concurrency)
         await self._slots_closed.wait()
@@ -217,7 +219,8 @@ class Worker:
     def _cut_short(self) -> None:
         self._attempts.cutting = True
         for task in (self._claiming, *self._slots):
-            task.cancel()
+            if task is not None:
+                task.cancel()
 
     async def _put_away(self) -> None:
         self._attempts.cutting = True

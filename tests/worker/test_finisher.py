@@ -8,7 +8,13 @@ import pytest
 
 from pillars import NewJob
 from pillars.ground.clock import SystemClock
-from pillars.ground.events import FinishRefused, JobFinished, JobsReturned, LoopFailed
+from pillars.ground.events import (
+    FinishRefused,
+    JobFinished,
+    JobsReturned,
+    LoopFailed,
+    LoopRecovered,
+)
 from pillars.queue.claims import Claims, Ended, Job
 from pillars.queue.states import JobState
 from pillars.worker.finisher import BATCH, CAPACITY, Finisher, Outcome
@@ -123,6 +129,27 @@ async def test_what_was_written_and_never_acknowledged_counts_as_finished(
     assert len(bench.events.of(LoopFailed)) == 1
     assert [event.job_id for event in bench.events.of(JobFinished)] == [written.id]
     assert bench.events.of(FinishRefused) == [FinishRefused((late.id,))]
+
+
+async def test_a_listener_that_fails_has_nothing_written_twice(
+    bench: Bench,
+    claims: Claims,
+) -> None:
+    worker_id, (job,) = await claimed(bench, claims, 1)
+    told: list[Event] = []
+
+    def emit(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, JobFinished):
+            raise ZeroDivisionError
+
+    finisher = Finisher(claims, emit, lambda _: None)
+    finisher.put(success(worker_id, job))
+    async with running(finisher):
+        await finisher.drain()
+
+    assert [type(event) for event in told] == [JobFinished, LoopFailed, LoopRecovered]
+    assert bench.jobs() == ["succeeded"]
 
 
 async def test_drain_returns_when_the_rest_is_given_up(bench: Bench, claims: Claims) -> None:

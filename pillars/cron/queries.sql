@@ -58,8 +58,14 @@ WITH moved AS (
         last_fire_at = to_timestamp(plan.last_fire_at)
     FROM unnest(
         %(ids)s::bigint[], %(versions)s::integer[], %(next)s::float8[], %(last)s::float8[]
-    ) AS plan (id, version, next_fire_at, last_fire_at)
-    WHERE schedules.id = plan.id AND schedules.version = plan.version AND schedules.enabled
+    ) AS plan (id, version, next_fire_at, last_fire_at),
+    LATERAL (
+        -- LIMIT 1 makes it a look-up by key: joined by id, the planner scans the whole table.
+        SELECT ctid AS row FROM pillars.schedules
+        WHERE id = plan.id AND version = plan.version AND enabled LIMIT 1
+    ) AS held
+    WHERE schedules.ctid = held.row
+      AND schedules.version = plan.version AND schedules.enabled
     RETURNING schedules.id, schedules.slot, schedules.priority, schedules.job, schedules.queue,
         schedules.args, schedules.timeout, schedules.retry, schedules.name, schedules.overlap
 ), ticks AS (

@@ -167,7 +167,7 @@ def _queue(queue: QueueDepth) -> Html:
 def _schedules(status: Status) -> Html:
     schedules = status.schedules.rows
     return _table(
-        ["schedule", "job", "when", "next tick#", "last enqueued#"],
+        ["schedule", "job", "when", "next tick#", "enqueued up to#"],
         None if schedules is None else [_schedule(schedule, status.now) for schedule in schedules],
         "no schedule is enabled",
     )

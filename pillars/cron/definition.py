@@ -19,17 +19,16 @@ from pillars.cron.duration import format_duration
 from pillars.cron.expression import parse_cron
 from pillars.cron.faults import Fault, ScheduleError
 from pillars.cron.fields import read_mapping
-from pillars.cron.policies import Ambiguous, Backoff, Catchup, Missing, Overlap
+from pillars.cron.policies import Ambiguous, Catchup, Missing, Overlap
 from pillars.cron.zones import instants_of
+from pillars.queue.retry import RetryPolicy
 
 __all__ = [
     "Ambiguous",
-    "Backoff",
     "Catchup",
     "Fault",
     "Missing",
     "Overlap",
-    "Retry",
     "Schedule",
     "ScheduleError",
     "Timing",
@@ -81,25 +80,6 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """How failed jobs are tried again; seconds. The defaults are the queue's."""
-
-    max_attempts: int = 5
-    backoff: Backoff = Backoff.EXPONENTIAL
-    base: float = 10.0
-    max: float = 3600.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the form that the queue keeps; durations are numbers of seconds."""
-        return {
-            "max_attempts": self.max_attempts,
-            "backoff": str(self.backoff),
-            "base": self.base,
-            "max": self.max,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Schedule:
     """A schedule as its author defined it; durations in seconds.
 
@@ -120,7 +100,7 @@ class Schedule:
     jitter: int = 0
     enabled: bool = True
     timeout: float | None = None
-    retry: Retry | None = None
+    retry: RetryPolicy | None = None
     cron_text: str | None = None
 
     @property
@@ -195,7 +175,7 @@ def parse_schedule(raw: Mapping[str, Any]) -> Schedule:
         jitter=values["jitter"],
         enabled=values["enabled"],
         timeout=values["timeout"],
-        retry=retry and Retry(**retry),
+        retry=retry and RetryPolicy(**retry),
         cron_text=values["cron"],
     )
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from pillars.cron import readers
 from pillars.cron.faults import Fault
-from pillars.cron.policies import Ambiguous, Backoff, Catchup, Missing, Overlap
+from pillars.cron.policies import Ambiguous, Catchup, Missing, Overlap
 from pillars.ground.errors import did_you_mean
+from pillars.queue.retry import Backoff
 
 
 @dataclass(frozen=True, slots=True)

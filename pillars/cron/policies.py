@@ -33,11 +33,3 @@ class Ambiguous(StrEnum):
     FIRST = "first"
     LAST = "last"
     BOTH = "both"
-
-
-class Backoff(StrEnum):
-    """How the pause before a retry grows with each failure."""
-
-    EXPONENTIAL = "exponential"
-    LINEAR = "linear"
-    CONSTANT = "constant"

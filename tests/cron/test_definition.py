@@ -15,13 +15,13 @@ from pillars.cron.definition import (
     Catchup,
     Missing,
     Overlap,
-    Retry,
     Schedule,
     ScheduleError,
     Timing,
     jitter_of,
     parse_schedule,
 )
+from pillars.queue.retry import RetryPolicy
 
 LEAST = {"name": "a", "cron": "0 6 * * *", "job": "billing.send"}
 
@@ -35,7 +35,7 @@ def faults_of(**raw: Any) -> list[str]:
 def test_the_least_definition_takes_the_defaults_of_the_dataclasses() -> None:
     least = Schedule("a", Timing(cron="0 6 * * *"), "billing.send", cron_text="0 6 * * *")
     assert least == parse_schedule(LEAST)
-    assert Retry() == parse_schedule({**LEAST, "retry": {}}).retry
+    assert RetryPolicy() == parse_schedule({**LEAST, "retry": {}}).retry
 
 
 def test_everything_can_be_said() -> None:
@@ -82,7 +82,7 @@ def test_everything_can_be_said() -> None:
         jitter=30,
         enabled=False,
         timeout=1.5,
-        retry=Retry(
+        retry=RetryPolicy(
             3, parse_schedule({**LEAST, "retry": {"backoff": "linear"}}).retry.backoff, 0.5, 60
         ),  # type: ignore[union-attr]
         cron_text="H 6 * * mon-fri",

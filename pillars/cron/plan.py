@@ -89,10 +89,11 @@ def plan_fires(due: Due, now: float, lookahead: float) -> Plan:
         return Plan(due, (_enqueued(due, first),), first, following)
     instants = [first, *fires_between(timing, first, horizon, CHUNK - 1)]
     last = instants[-1]
+    following = next_fire(timing, last)
     ticks = tuple(_ticks(due, timing, instants, int(now)))
     if not due.ahead:
-        ticks = _newest_alone(ticks)
-    return Plan(due, ticks, last, next_fire(timing, last))
+        ticks = _newest_alone(ticks, more=following is not None and following <= horizon)
+    return Plan(due, ticks, last, following)
 
 
 def _enqueued(due: Due, instant: int) -> Tick:
@@ -114,9 +115,15 @@ def _ticks(due: Due, timing: Timing, instants: Sequence[int], now: int) -> Itera
     yield from _missed(due, missed, now)
 
 
-def _newest_alone(ticks: tuple[Tick, ...]) -> tuple[Tick, ...]:
-    """Skip all but the newest of the ticks that an exclusive schedule would enqueue at once."""
-    newest = max((tick.fire_at for tick in ticks if tick.state == AVAILABLE), default=None)
+def _newest_alone(ticks: tuple[Tick, ...], *, more: bool) -> tuple[Tick, ...]:
+    """Skip all but the newest of the ticks that an exclusive schedule would enqueue at once.
+
+    Where `more` ticks are due than this plan looks at, the newest is among those: whatever lets one
+    tick be enqueued lets a later one.
+    """
+    newest = max(
+        (tick.fire_at for tick in ticks if tick.state == AVAILABLE and not more), default=0
+    )
     return tuple(
         tick._replace(state=SKIPPED, reason=_OVERTAKEN)
         if tick.state == AVAILABLE and tick.fire_at != newest
@@ -141,7 +148,7 @@ def _caught_up(
     budget = max(0, budget - len(later))
     oldest = now - due.catchup_window if due.catchup_window is not None else overdue[0]
     allowed = [instant for instant in overdue if instant >= oldest]
-    return frozenset(allowed[len(allowed) - budget :] if budget else ())
+    return frozenset(allowed[max(0, len(allowed) - budget) :])
 
 
 def _missed(due: Due, instants: Sequence[int], now: int) -> Iterator[Tick]:

@@ -1,0 +1,275 @@
+"""Each statement's plan is held to the index its `-- index:` line names, on tables of some size.
+
+Four states of knowledge, because a plan is rarely made with the newest: `fresh` statistics; `stale`
+ones, from when the tables were almost empty; `idle` ones, from when no job was running; and plans
+made while the tables were `small`, which a prepared statement keeps until autovacuum comes by.
+Two kinds of plan, because psycopg prepares what it sees often: with the values known (`custom`) and
+without (`generic`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from pillars.cron.ticker import FIRE
+from pillars.db.connection import conninfo
+from pillars.db.statements import Statement, load_statements
+from tests.conftest import TEMPLATE, database_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pillars.ground.settings import Secret
+
+OWNERS = ("queue", "cluster", "cron", "telemetry", "server")
+# Parts of the fire statement, which is explained as a whole.
+PARTS = {"move_cursors", "insert_ticks", "count_fired"}
+HOT = {
+    "claim",
+    "next_due",
+    "succeed",
+    "fail",
+    "give_back",
+    "due",
+    "overdue",
+    "upcoming",
+    "fire",
+    "heartbeat",
+}
+BIG = {"jobs", "schedules"}
+KNOWLEDGE = ("fresh", "stale", "idle", "small")
+
+WORKER = UUID(int=1)
+BATCH = list(range(1, 1001))
+PARAMS: dict[str, Any] = {
+    "after": 100_000,
+    "ahead_by": 1.0,
+    "attempts": [1] * 1000,
+    "cron_patience": 3.0,
+    "error": "lost",
+    "errors": ["boom"] * 1000,
+    "except": [7],
+    "fire_at": [1_900_000_000.0] * 1000,
+    "fire_until": [None] * 1000,
+    "held": [1, 2, 3],
+    "id": 150_000,
+    "ids": BATCH,
+    "last": [1_900_000_000.0] * 1000,
+    "late_by": 0.25,
+    "lease": 5.0,
+    "limit": 1000,
+    "lock": 1,
+    "lookahead": 5.0,
+    "most_rescues": 5,
+    "name": "s150000",
+    "next": [1_900_000_060.0] * 1000,
+    "now": None,
+    "patience": 3.0,
+    "planned": 1000,
+    "priorities": [0],
+    "progress_age": 0.0,
+    "queues": [],
+    "reason": "asked",
+    "reasons": [None] * 1000,
+    "retention": 86_400.0,
+    "retention_failed": 86_400.0,
+    "retry_in": [30.0] * 1000,
+    "ring_version": 1,
+    "rows": json.dumps([]),
+    "run_at": [1_900_000_000.0] * 1000,
+    "schedule_id": 150_000,
+    "schedule_ids": [150_000],
+    "schedules_digest": "d",
+    "slots": b"\xff" * 512,
+    "states": ["failed"] * 1000,
+    "tick_ids": BATCH,
+    "ticks": [None] * 1000,
+    "versions": [1] * 1000,
+    "window": 0.5,
+    "worker_id": WORKER,
+    "worker_ids": [WORKER],
+}
+# The same names with other meanings.
+OWN_PARAMS: dict[str, dict[str, Any]] = {
+    "claim": {"limit": 20},
+    "depth": {"limit": 100_000},
+    "heartbeat": {"id": WORKER},
+    "history": {"limit": 50},
+    "list_schedules": {"after": "s150000", "limit": 100},
+    "move_origins": {"names": ["s150000"], "origins": ["a.yaml:1"]},
+    "prune": {"limit": 5_000},
+    "remove_schedules": {"ids": [150_000]},
+    "set_cursor": {"enabled": True, "paused": False, "next": 1_900_000_000.0},
+    "soonest_schedules": {"limit": 100},
+}
+
+MEMBERS = """
+INSERT INTO pillars.members (id, role, name, state, pid, app_version)
+SELECT lpad(n::text, 32, '0')::uuid, 'worker', 'w' || n, 'active', n, '0'
+FROM generate_series(1, 5) AS n
+"""
+# One schedule in a hundred is due; the others come within the hour.
+FILL_SCHEDULES = """
+INSERT INTO pillars.schedules (
+    name, slot, next_fire_at, ahead, timing, job, definition, fingerprint
+)
+SELECT 's' || n, hashtext('s' || n) & 4095,
+    now() + make_interval(secs => CASE WHEN n % 100 = 0 THEN -1 ELSE n % 3600 END), n % 10 > 0,
+    'every minute', 'noop', 'null', 'x'
+FROM generate_series(1, {last}) AS n
+"""
+FILL_JOBS = """
+INSERT INTO pillars.jobs (schedule_id, fire_at, run_at, finished_at, state, type, queue, priority)
+SELECT CASE WHEN n % 3 > 0 THEN n % 200000 + 1 END,
+    now() - make_interval(secs => n), now() - make_interval(secs => n), now(), 'succeeded', 'noop',
+    'q' || n % 4, 0
+FROM generate_series(1, {ended}) AS n;
+INSERT INTO pillars.jobs (run_at, type, queue, priority)
+SELECT now() + make_interval(secs => CASE WHEN n % 2 = 0 THEN -n ELSE n END / 100.0), 'noop',
+    'q' || n % 4, n % 3
+FROM generate_series(1, {waiting}) AS n;
+"""
+START_JOBS = f"""
+UPDATE pillars.jobs SET state = 'running', attempt = 1, worker_id = '{WORKER}'
+WHERE id IN (SELECT id FROM pillars.jobs WHERE state = 'available' AND run_at < now() LIMIT 1000)
+"""
+
+
+def every_statement() -> dict[str, Statement]:
+    """All that name an index or are hot, by a name unique among them."""
+    found = {}
+    for owner in OWNERS:
+        for name, statement in load_statements(f"pillars.{owner}").items():
+            if name not in PARTS and (statement.index or name in HOT):
+                assert name not in found
+                found[name] = statement
+    return {**found, "fire": FIRE}
+
+
+STATEMENTS = every_statement()
+
+
+@pytest.fixture(scope="module")
+def servers(postgres: Secret) -> Iterator[Callable[[str], Secret]]:
+    """The URL of a database for each state of knowledge."""
+    with psycopg.connect(postgres.reveal(), autocommit=True) as admin:
+        fill(admin, postgres)
+        yield lambda knowledge: database_url(postgres, f"plans_{knowledge}")
+        for knowledge in KNOWLEDGE:
+            admin.execute(f"DROP DATABASE plans_{knowledge} WITH (FORCE)")
+
+
+def fill(admin: psycopg.Connection[Any], postgres: Secret) -> None:
+    """Make all states, each from the one before."""
+
+    def copy(name: str, template: str) -> None:
+        admin.execute(f"CREATE DATABASE plans_{name} TEMPLATE {template} STRATEGY file_copy")
+
+    def run(name: str, *statements: str) -> None:
+        url = database_url(postgres, f"plans_{name}")
+        with psycopg.connect(url.reveal(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    copy("small", TEMPLATE)
+    run("small", MEMBERS, FILL_SCHEDULES.format(last=10), FILL_JOBS.format(ended=10, waiting=4))
+    run("small", "VACUUM ANALYZE")
+    copy("stale", "plans_small")
+    run("stale", "TRUNCATE pillars.schedules, pillars.jobs")
+    run("stale", FILL_SCHEDULES.format(last=200_000))
+    run("stale", FILL_JOBS.format(ended=300_000, waiting=40_000))
+    copy("idle", "plans_stale")
+    run("stale", START_JOBS)
+    run("idle", "VACUUM ANALYZE", START_JOBS)
+    copy("fresh", "plans_idle")
+    run("fresh", "VACUUM ANALYZE")
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+@pytest.mark.parametrize("knowledge", KNOWLEDGE)
+def test_a_statement_uses_its_index_whatever_the_statistics_say(
+    servers: Callable[[str], Secret],
+    knowledge: str,
+    kind: str,
+    name: str,
+) -> None:
+    plan = explain(conninfo(servers(knowledge), "plans"), STATEMENTS[name], kind)
+
+    assert BIG & scanned(plan) == set()
+    assert STATEMENTS[name].index in {*indexes(plan), None}
+
+
+@pytest.mark.parametrize("name", sorted(HOT))
+@pytest.mark.parametrize("knowledge", ["fresh", "idle"])
+def test_a_hot_statement_needs_no_settings_of_ours_to_use_its_index(
+    servers: Callable[[str], Secret],
+    knowledge: str,
+    name: str,
+) -> None:
+    info = conninfo(servers(knowledge), "plans", limits=False)
+
+    plan = explain(info, STATEMENTS[name], "custom")
+
+    assert BIG & scanned(plan) == set()
+    assert STATEMENTS[name].index in {*indexes(plan), None}
+
+
+def test_the_fire_statement_finds_a_tick_that_exists_by_its_unique_key(
+    servers: Callable[[str], Secret],
+) -> None:
+    plan = explain(conninfo(servers("fresh"), "plans"), FIRE, "custom")
+
+    assert {"schedules_pkey", "jobs_tick"} <= indexes(plan)
+
+
+def test_a_scan_of_a_whole_table_would_be_seen(servers: Callable[[str], Secret]) -> None:
+    careless = Statement("careless", "SELECT FROM pillars.jobs WHERE type = 'x'", "", None)
+
+    plan = explain(conninfo(servers("fresh"), "plans"), careless, "custom")
+
+    assert scanned(plan) == {"jobs"}
+
+
+def explain(info: str, statement: Statement, kind: str) -> list[dict[str, Any]]:
+    """All nodes of a statement's plan."""
+    used = sorted(set(re.findall(r"%\((\w+)\)s", statement.sql)))
+    values = {**PARAMS, **OWN_PARAMS.get(statement.name, {})}
+    assert [name for name in used if name not in values] == []
+    with psycopg.connect(info, autocommit=True) as connection:
+        if kind == "custom":
+            params = {name: values[name] for name in used}
+            cursor = connection.execute(f"EXPLAIN (FORMAT JSON) {statement.sql}", params)
+        else:
+            # psycopg tells the server which parameters are floats, and operators depend on it.
+            casts = {name: "::float8" * isinstance(values[name], float) for name in used}
+            numbers = {name: f"${n}{casts[name]}" for n, name in enumerate(used, 1)}
+            text = re.sub(r"%\((\w+)\)s", lambda match: numbers[match[1]], statement.sql)
+            text = text.replace("%%", "%")
+            cursor = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text}")
+        ((answer,),) = cursor.fetchall()
+    return list(nodes(answer[0]["Plan"]))
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's node and all below it."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def scanned(plan: list[dict[str, Any]]) -> set[str]:
+    """The tables that are read from end to end."""
+    return {node["Relation Name"] for node in plan if node["Node Type"] == "Seq Scan"}
+
+
+def indexes(plan: list[dict[str, Any]]) -> set[str]:
+    """The indexes that are used, those that arbitrate a conflict among them."""
+    used = {node["Index Name"] for node in plan if "Index Name" in node}
+    return used.union(*(node.get("Conflict Arbiter Indexes", ()) for node in plan))

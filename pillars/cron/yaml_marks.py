@@ -125,14 +125,12 @@ class _EndOfReadingError(Exception):
 class _Frame:
     """A collection under construction; `key` is the mapping key that waits for its value."""
 
-    __slots__ = ("drop", "into", "key", "key_start")
+    __slots__ = ("into", "key", "key_start")
 
     def __init__(self, into: MarkedMapping | MarkedList) -> None:
         self.into = into
         self.key: str | None = None
         self.key_start: Any = None
-        # A duplicate's value is read for its faults, then dropped.
-        self.drop = False
 
     @property
     def wants_key(self) -> bool:
@@ -184,8 +182,8 @@ class _Builder:
         key: str = event.value
         if key == "<<" and event.implicit[0]:
             self._fault(event.start_mark, "merge keys (<<) are not supported")
-        frame.key, frame.key_start, frame.drop = key, event.start_mark, key in frame.into
-        if frame.drop and isinstance(frame.into, MarkedMapping):
+        frame.key, frame.key_start = key, event.start_mark
+        if key in frame.into and isinstance(frame.into, MarkedMapping):
             line = frame.into.place(key).line
             self._fault(event.start_mark, f"the key {key!r} is already given in line {line}")
 
@@ -214,8 +212,7 @@ class _Builder:
         if isinstance(frame.into, MarkedList):
             frame.into.put(value, event.start_mark)
         elif frame.key is not None:
-            if not frame.drop:
-                frame.into.put(frame.key, value, frame.key_start)
+            frame.into.put(frame.key, value, frame.key_start)
             frame.key = None
 
     def _refuse_decorations(self, event: yaml.NodeEvent) -> None:

@@ -117,6 +117,19 @@ def test_where_the_eras_of_zones_meet_is_not_to_be_seen(
     assert expected == actual
 
 
+def test_a_look_far_ahead_trusts_no_clock_change_it_cannot_see(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timing = Timing(cron="30 2 * * sun", timezone=BERLIN, ambiguous=Ambiguous.LAST)
+    starts = [instant(f"{AUTUMN}T00:30") - hours * 3600 for hours in range(24 * 6)]
+    with monkeypatch.context() as patch:
+        patch.setattr(zones, "_ERA", 3600)
+        forget()
+        actual = {next_fire(timing, start) for start in starts}
+    forget()
+    assert actual == {instant(f"{AUTUMN}T01:30")}
+
+
 def forget() -> None:
     zones._era.cache_clear()
     fires._next_cron.cache_clear()

@@ -280,6 +280,11 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     ]
 
 
+def test_the_number_of_mappings_is_bounded_and_with_it_memory(tmp_path: Path) -> None:
+    text = f"schedules: [{'{},' * (yaml_marks.MOST_COLLECTIONS + 1)}]"
+    assert "holds too many mappings and lists" in fault_of(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -29,6 +29,9 @@ LONGEST_ARGS = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 # A hundred years: longer is a slip of the unit.
 _LONGEST_DELAY = 3_155_760_000
+_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
+# An escaped NUL, told from an escaped backslash before a u0000.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -32_768, 32_767
 
 
@@ -100,8 +103,10 @@ def check_job(job: NewJob) -> str:
         raise JobError(f"priority {job.priority} is out of range: -32768 (first) to 32767 (last)")
     if job.max_attempts is not None and not 1 <= job.max_attempts <= _HIGHEST_PRIORITY:
         raise JobError(f"max_attempts {job.max_attempts} is out of range: 1 to 32767")
-    if job.timeout is not None and not 0 < job.timeout <= _LONGEST_DELAY:
-        raise JobError(f"timeout {job.timeout} is not a time: give seconds above 0, or none")
+    if job.timeout is not None and not _SHORTEST_TIMEOUT <= job.timeout <= _LONGEST_TIMEOUT:
+        raise JobError(
+            f"timeout {job.timeout} is out of range: 0.001 to {_LONGEST_TIMEOUT:,} seconds, or none",
+        )
     if job.run_at is not None and job.run_at.tzinfo is None:
         raise JobError("run_at has no time zone: give an aware datetime")
     if job.delay is not None and job.run_at is not None:
@@ -121,7 +126,7 @@ def _encode(job: NewJob) -> str:
             f"args of {job.type!r} take {len(text):,} bytes, the limit is {LONGEST_ARGS:,}: "
             "store the data elsewhere and pass its key",
         )
-    if "\\u0000" in text:
+    if _NUL.search(text):
         raise JobError(f"args of {job.type!r} hold a NUL character, which PostgreSQL cannot store")
     return text
 

@@ -6,7 +6,6 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pillars.db.connection import fetch
 from pillars.db.statements import load_statements
 from pillars.queue import desk
 from pillars.queue.jobs import enqueue
@@ -34,10 +33,7 @@ async def enqueue_jobs(context: Context, call: Call) -> Answer:
     """Enqueue all jobs of the request or, if one cannot be, none."""
     wishes: list[Wish] = call.body
     async with context.database.connection() as connection:
-        now = None
-        if any(wish.delay for wish in wishes):
-            ((now,),) = await fetch(connection, SQL["now"])
-        jobs = [wish.granted(context.registry, now) for wish in wishes]
+        jobs = [wish.granted(context.registry) for wish in wishes]
         # One INSERT statement: it commits by itself, whole or not at all.
         ids = await enqueue(connection, jobs, context.emit)
     headers = {"Location": f"{_JOBS}/{ids[0]}"} if len(ids) == 1 else {}

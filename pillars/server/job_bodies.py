@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pillars.queue.jobs import JobError, NewJob, check_job
@@ -37,24 +36,17 @@ _LAST_YEAR = 9_000
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A job as a request asks for it; `delay` in seconds, None for none."""
+    """A job as a request asks for it."""
 
     job: NewJob
-    delay: float | None
     queue_given: bool
 
-    def granted(self, registry: Registry, now: datetime | None) -> NewJob:
-        """Return the job to enqueue: on its type's queue unless told otherwise, delayed from now.
-
-        A delay of nothing stays "at once": workers are woken for it.
-        """
-        job = self.job
-        handler = registry.get(job.type)
-        if handler is not None and not self.queue_given:
-            job = replace(job, queue=handler.queue)
-        if self.delay and now is not None:
-            job = replace(job, run_at=now + timedelta(seconds=self.delay))
-        return job
+    def granted(self, registry: Registry) -> NewJob:
+        """Return the job to enqueue: on its type's queue unless told otherwise."""
+        handler = registry.get(self.job.type)
+        if handler is None or self.queue_given:
+            return self.job
+        return replace(self.job, queue=handler.queue)
 
 
 def read_jobs(value: object, faults: list[Fault]) -> list[Wish]:
@@ -77,11 +69,10 @@ def _read_job(value: object, pointer: str, faults: list[Fault]) -> Wish | None:
     given = read_object(value, _JOB, mine)
     if "delay" in given and "run_at" in given:
         mine.append(Fault("give run_at or delay, not both", pointer="/delay"))
-    delay = given.pop("delay", None)
     wish = None
     if not mine:
         try:
-            wish = Wish(NewJob(**given), delay, "queue" in given)
+            wish = Wish(NewJob(**given), "queue" in given)
             check_job(wish.job)
         except JobError as error:
             mine.append(Fault(str(error), pointer=_blamed(str(error))))

@@ -81,7 +81,7 @@ def eventually(what: str, look: Callable[[], bool]) -> None:
         pause.wait(LOOK_EVERY)
 
 
-def one(sql: psycopg.Connection[Any], query: LiteralString, *params: object) -> Any:  # noqa: ANN401 - a column
+def one(sql: psycopg.Connection[Any], query: LiteralString, *params: object) -> Any:
     """The one value of a query."""
     row = sql.execute(query, params).fetchone()
     assert row is not None

@@ -126,6 +126,7 @@ async def test_any_language_can_enqueue_by_sql(sql: psycopg.Connection[Any]) -> 
         (NewJob("a", {"x": "\0"}), "NUL"),
         (NewJob("a", delay=-1), "delay -1 is out of range"),
         (NewJob("a", max_attempts=0), "max_attempts 0 is out of range"),
+        (NewJob("a", timeout=5e-324), "timeout 5e-324 is out of range"),
     ],
 )
 async def test_bad_jobs_are_refused_at_the_door(
@@ -138,3 +139,12 @@ async def test_bad_jobs_are_refused_at_the_door(
         await put(database, NewJob("good"), job)
 
     assert sql.execute("SELECT count(*) FROM pillars.jobs").fetchone() == (0,)
+
+
+async def test_a_backslash_before_u0000_is_no_nul(
+    database: Database,
+    sql: psycopg.Connection[Any],
+) -> None:
+    await put(database, NewJob("a", {"x": "\\u0000"}))
+
+    assert sql.execute("SELECT args ->> 'x' FROM pillars.jobs").fetchone() == ("\\u0000",)

@@ -72,7 +72,7 @@ async def test_a_row_that_cannot_be_read_hides_no_other_part(
 ) -> None:
     add_member(sql, "cron", "cron-one", None)
     add_dead_job(sql, "report", "out of paper")
-    sql.execute("UPDATE pillars.jobs SET run_at = 'infinity'")
+    sql.execute("UPDATE pillars.jobs SET created_at = 'infinity'")
 
     response = await client.get("/")
 

@@ -84,7 +84,7 @@ CREATE TABLE pillars.jobs (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     schedule_id   bigint,
     fire_at       timestamptz,
-    run_at        timestamptz NOT NULL DEFAULT now(),
+    run_at        timestamptz NOT NULL DEFAULT now() CHECK (isfinite(run_at)),
     created_at    timestamptz NOT NULL DEFAULT now(),
     started_at    timestamptz,
     finished_at   timestamptz,

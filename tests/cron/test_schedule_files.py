@@ -7,7 +7,7 @@ from time import process_time
 import pytest
 
 from pillars.cron import yaml_marks
-from pillars.cron.files import LARGEST_FILE, ScheduleFilesError, load_directory
+from pillars.cron.files import LARGEST_FILE, ScheduleFilesError, digest_of, load_directory
 
 ONE = "schedules:\n  - {name: a, every: 5m, job: x}\n"
 
@@ -122,6 +122,8 @@ def test_the_digest_depends_on_definitions_alone(tmp_path: Path) -> None:
     (third / "a.yaml").write_text(f"{ONE}  - {{name: b, every: 61, job: x}}\n")
     digests = [load_directory(each).digest for each in (first, second, third)]
     assert digests[0] == digests[1] != digests[2]
+    schedules = load_directory(first).schedules
+    assert digest_of(schedules[::-1]) == digests[0]
 
 
 def test_an_empty_directory_is_an_empty_set(tmp_path: Path) -> None:

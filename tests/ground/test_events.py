@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+
 import pytest
 
 from pillars.ground import events as module

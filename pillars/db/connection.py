@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
 
 from pillars.ground.errors import PillarsError
 
@@ -131,7 +132,8 @@ async def fetch(
 ) -> Sequence[tuple[Any, ...]]:
     """Run a named statement and return its rows (none for one that returns no rows)."""
     async with asyncio.timeout(timeout):
-        cursor = connection.cursor(binary=True)
+        # The connection may be a user's, with a row factory of its own.
+        cursor = connection.cursor(binary=True, row_factory=tuple_row)
         await cursor.execute(statement.sql, params)
         return await cursor.fetchall() if cursor.description else ()
 

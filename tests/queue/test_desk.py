@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.rows import dict_row
 
 from pillars.queue.desk import (
     JobNotFoundError,
@@ -103,6 +104,14 @@ async def test_a_job_enqueued_in_a_transaction_that_rolls_back_does_not_exist(
         await enqueue_and_undo()
 
     assert sql.execute("SELECT count(*) FROM pillars.jobs").fetchone() == (0,)
+
+
+async def test_a_connection_of_the_users_may_have_rows_of_any_shape(database: Database) -> None:
+    async with database.connection() as connection:
+        connection.row_factory = dict_row  # type: ignore[assignment] # as a user's would be
+        ids = await enqueue(connection, [NewJob("a")])
+
+    assert (await show_job(database, ids[0])).type == "a"
 
 
 async def test_any_language_can_enqueue_by_sql(sql: psycopg.Connection[Any]) -> None:

@@ -5,9 +5,9 @@
   `tcp_user_timeout` while data is in flight, `client_connection_check_interval` during a query.
 - The client has a time limit of its own on each statement, so it never depends on the server's.
 
-The server-side settings travel as a startup parameter. A pooler may refuse that parameter
-(PgBouncer does unless told to ignore it); the connection is then made without it and explicit
-transactions set the same limits with SET LOCAL.
+The server-side settings travel as a startup parameter. A pooler may refuse that parameter (the
+connection is then made without it) or swallow it (PgBouncer does either, as it is told); explicit
+transactions then set the same limits with SET LOCAL.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ _SERVER = {
     # A plan prepared while a table was small is kept when it has grown: claims then took seconds.
     # Statements that must be fast have an index each; the others scan all the same.
     "enable_seqscan": "off",
+    # Of no effect: read back, it tells whether the others arrived.
+    "pillars.limits": "on",
 }
 # The limits that matter inside an explicit transaction when startup parameters were refused.
 LOCAL_LIMITS = "; ".join(
@@ -109,7 +111,7 @@ async def connect(dsn: Secret, application_name: str) -> tuple[AsyncConnection[A
     """
     try:
         connection = await _open(conninfo(dsn, application_name))
-        limits = True
+        limits = await _took_limits(connection)
     except psycopg.OperationalError as error:
         if "startup parameter" not in str(error):
             raise
@@ -136,6 +138,16 @@ async def fetch(
         cursor = connection.cursor(binary=True, row_factory=tuple_row)
         await cursor.execute(statement.sql, params)
         return await cursor.fetchall() if cursor.description else ()
+
+
+async def _took_limits(connection: AsyncConnection[Any]) -> bool:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            cursor = await connection.execute("SELECT current_setting('pillars.limits', true)")
+            return await cursor.fetchone() == ("on",)
+    except BaseException:
+        await connection.close()
+        raise
 
 
 async def _open(info: str) -> AsyncConnection[Any]:

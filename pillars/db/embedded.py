@@ -117,7 +117,17 @@ class EmbeddedPostgres:
         return self.dsn
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the cluster if it runs, waiting for its final checkpoint, and let go of it."""
+        """Stop the cluster if it runs, waiting for its final checkpoint, and let go of it.
+
+        One that another process holds is left alone.
+        """
+        if self._lock is None:
+            if self.running() is None:
+                return
+            try:
+                self._hold()
+            except EmbeddedError:
+                return
         try:
             if self.running() is not None:
                 self._run(
@@ -142,6 +152,8 @@ class EmbeddedPostgres:
         return ("-D", str(self.cluster))
 
     def _hold(self) -> None:
+        if self._lock is not None:
+            return
         lock = (self.data_dir / "lock").open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,7 +3,7 @@
 Children run in sessions of their own, so Ctrl-C reaches this process alone, and it stops them in
 order: crons and server first, then the workers, the database last. A child that dies is started
 again after three leases: long enough to see the others take over, as they would if its machine was
-gone.
+gone. A database that dies is started again at once.
 A child that cannot start at all, because of a wrong setting, stops everything with its message.
 """
 
@@ -30,6 +30,7 @@ from pillars.ground.events import (
     ProcessStopping,
     SystemStarted,
 )
+from pillars.ground.loop import Stepper
 from pillars.processes.frame import PARENT_VARIABLE
 from pillars.processes.server import PortInUseError, port_advice
 from pillars.telemetry.logs import LogListener, configure_logging
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pillars.ground.settings import Secret, Settings
 
 RESTART_LEASES = 3
+_DATABASE_EVERY = 1.0
 # What a child may take beyond its drain before it is killed.
 _STOP_GRACE = 20.0
 
@@ -66,6 +68,8 @@ class Up:
         configure_logging("json" if settings.log == "json" else "text", "up", "pillars")
         self._log = LogListener(self._events, self._clock)
         self._postgres = EmbeddedPostgres(settings.data_dir) if not settings.database_url else None
+        self._minder = Stepper("database", self._mind_database, self._events)
+        self._minding: asyncio.Task[None] | None = None
         self._crons = crons
         self._workers = workers
         self._children: list[Child] = []
@@ -111,6 +115,7 @@ class Up:
         else:
             dsn = await asyncio.to_thread(self._postgres.start)
             self._events(DatabaseStarted(str(self._postgres.data_dir), describe_dsn(dsn)))
+            self._minding = asyncio.create_task(self._minder.run(), name="database")
         database = Database(dsn, "pillars up", self._events)
         try:
             await database.wait_until_reachable()
@@ -215,10 +220,21 @@ class Up:
             if child.process is not None and child.process.returncode is None:
                 child.process.send_signal(number)
 
+    async def _mind_database(self) -> float:
+        postgres = self._postgres
+        if postgres is not None and await asyncio.to_thread(postgres.running) is None:
+            dsn = await asyncio.to_thread(postgres.start)
+            self._events(DatabaseStarted(str(postgres.data_dir), describe_dsn(dsn)))
+        return _DATABASE_EVERY
+
     async def _stop_database(self) -> None:
+        if self._minding is not None:
+            self._minder.stop()
+            await self._minding
         if self._postgres is not None:
             await asyncio.to_thread(self._postgres.stop)
-            self._events(DatabaseStopped(str(self._postgres.data_dir)))
+            if self._minding is not None:
+                self._events(DatabaseStopped(str(self._postgres.data_dir)))
 
 
 def run_up(settings: Settings, *, crons: int, workers: int) -> int:

@@ -113,7 +113,9 @@ def _loop_failed(event: LoopFailed) -> Words | None:
     if not power_of_two(event.failures):
         return None
     again = f", {event.failures:,} times in a row" if event.failures > 1 else ""
-    return WARNING, f"{event.loop} failed{again}: {event.error}; retry in {retry(event.retry_in)}"
+    # The steps of a stop are not tried again.
+    then = f"; retry in {retry(event.retry_in)}" if event.retry_in else ""
+    return WARNING, f"{event.loop} failed{again}: {event.error}{then}"
 
 
 def _loop_recovered(event: LoopRecovered) -> Words:

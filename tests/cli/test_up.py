@@ -1,0 +1,105 @@
+"""`pillars up` as a process: what it does to a database that is, or is not, its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pillars.db.embedded import EmbeddedPostgres
+from pillars.ground.settings import setting_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.cluster
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Up:
+    """One `pillars up` with a data directory of its own, read line by line."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.postgres = EmbeddedPostgres(data_dir)
+        self._data_dir = data_dir
+        self.process = self.another("--workers", "1")
+
+    def another(self, *flags: str) -> subprocess.Popen[str]:
+        """Start a `pillars up` on the same directory."""
+        schedules = self._data_dir / "schedules"
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pillars", "up", "--port", "0", "--cron", "1"),
+                *("--data-dir", str(self._data_dir), "--schedules-dir", str(schedules), *flags),
+            ],
+            cwd=REPOSITORY,
+            env={k: v for k, v in os.environ.items() if k not in setting_names()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def until(self, words: str) -> str:
+        """Read on to the line with these words; pytest's limit ends a vain wait."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if words in line:
+                return line
+        raise AssertionError(f"it ended and never said {words!r}")
+
+    def stop(self) -> tuple[int, str]:
+        """Press Ctrl-C; returns the exit code and what was said."""
+        self.process.send_signal(signal.SIGINT)
+        said, _ = self.process.communicate()
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def up() -> Iterator[Up]:
+    with tempfile.TemporaryDirectory(prefix="pillars-", ignore_cleanup_errors=True) as directory:
+        running = Up(Path(directory))
+        try:
+            running.until("up at http://")
+            yield running
+        finally:
+            if running.process.returncode is None:
+                running.stop()
+            running.postgres.stop("immediate")
+
+
+def test_a_second_one_is_refused_and_leaves_the_database_of_the_first_running(up: Up) -> None:
+    before = up.postgres.running()
+    assert before is not None
+
+    second = up.another()
+    said, _ = second.communicate()
+
+    assert second.returncode == 1
+    assert len(said.splitlines()) == 1
+    assert "is in use by another `pillars up`" in said
+    assert up.postgres.running() == before
+
+
+def test_a_database_that_dies_is_started_again_and_all_go_on(up: Up) -> None:
+    for _ in ("server", "cron", "worker"):
+        up.until("ready at http://")
+    before = up.postgres.running()
+    assert before is not None
+
+    os.kill(before.pid, signal.SIGKILL)
+    up.until("started PostgreSQL")
+
+    after = up.postgres.running()
+    assert after is not None
+    assert after.pid != before.pid
+    up.until("works again after")
+    code, said = up.stop()
+    assert code == 0
+    assert said.splitlines()[-1].endswith(f"stopped PostgreSQL in {up.postgres.data_dir}")
+    assert up.postgres.running() is None

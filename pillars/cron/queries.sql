@@ -49,7 +49,9 @@ SELECT extract(epoch FROM least(
 
 -- name: move_cursors
 -- The first half of the fire statement: compare-and-swap the version, move the cursor. Whoever
--- planned from an older version changes no row. The queue's insert_ticks is the second half.
+-- planned from an older version changes no row. The queue's insert_ticks is the second half. Nearly
+-- all schedules have one tick to be enqueued, their last one: `plain` says so; other ticks come in
+-- arrays of their own.
 -- index: schedules_pkey
 WITH moved AS (
     UPDATE pillars.schedules AS schedules
@@ -57,8 +59,9 @@ WITH moved AS (
         next_fire_at = to_timestamp(plan.next_fire_at),
         last_fire_at = to_timestamp(plan.last_fire_at)
     FROM unnest(
-        %(ids)s::bigint[], %(versions)s::integer[], %(next)s::float8[], %(last)s::float8[]
-    ) AS plan (id, version, next_fire_at, last_fire_at),
+        %(ids)s::bigint[], %(versions)s::integer[], %(next)s::bigint[], %(last)s::bigint[],
+        %(plain)s::integer[]
+    ) AS plan (id, version, next_fire_at, last_fire_at, plain),
     LATERAL (
         -- LIMIT 1 makes it a look-up by key: joined by id, the planner scans the whole table.
         SELECT ctid AS row FROM pillars.schedules
@@ -67,19 +70,20 @@ WITH moved AS (
     WHERE schedules.ctid = held.row
       AND schedules.version = plan.version AND schedules.enabled
     RETURNING schedules.id, schedules.slot, schedules.priority, schedules.job, schedules.queue,
-        schedules.args, schedules.timeout, schedules.retry, schedules.name, schedules.overlap
+        schedules.args, schedules.timeout, schedules.retry, schedules.name, schedules.overlap,
+        schedules.last_fire_at AS fire_at, plan.plain
 ), ticks AS (
-    SELECT moved.id AS schedule_id, to_timestamp(tick.fire_at) AS fire_at,
-        to_timestamp(tick.run_at) AS run_at, moved.timeout, moved.slot, moved.priority,
-        (moved.retry ->> 'max_attempts')::smallint AS max_attempts, moved.job AS type, moved.queue,
-        moved.args, moved.name AS schedule, moved.retry, moved.overlap = 'skip' AS exclusive,
-        tick.state, tick.reason, tick.ticks,
-        to_timestamp(tick.fire_until) AS fire_until
-    FROM unnest(
+    SELECT moved.id AS schedule_id, coalesce(to_timestamp(other.fire_at), moved.fire_at) AS fire_at,
+        coalesce(to_timestamp(other.run_at), moved.fire_at) AS run_at, moved.timeout, moved.slot,
+        moved.priority, (moved.retry ->> 'max_attempts')::smallint AS max_attempts,
+        moved.job AS type, moved.queue, moved.args, moved.name AS schedule, moved.retry,
+        moved.overlap = 'skip' AS exclusive, coalesce(other.state, 'available') AS state,
+        other.reason, other.ticks, to_timestamp(other.fire_until) AS fire_until
+    FROM moved LEFT JOIN unnest(
         %(tick_ids)s::bigint[], %(fire_at)s::float8[], %(run_at)s::float8[], %(states)s::text[],
         %(reasons)s::text[], %(ticks)s::integer[], %(fire_until)s::float8[]
-    ) AS tick (id, fire_at, run_at, state, reason, ticks, fire_until)
-    JOIN moved ON moved.id = tick.id
+    ) AS other (id, fire_at, run_at, state, reason, ticks, fire_until) ON other.id = moved.id
+    WHERE moved.plain = 1 OR other.id IS NOT NULL
 )
 
 -- name: count_fired

@@ -25,6 +25,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from pillars.cron.plan import AVAILABLE, Due, Plan, plan_fires
+from pillars.db.arrays import int_array
 from pillars.db.statements import Statement, load_statements
 from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
 from pillars.ground.loop import describe
@@ -231,14 +232,27 @@ class SweepTicker:
         return SWEEP_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
 
 
+def _is_plain(plan: Plan) -> bool:
+    """Tell whether all there is to write is the last tick, to be run at its time."""
+    tick = plan.ticks[0]
+    return len(plan.ticks) == 1 and tick.state == AVAILABLE and tick.run_at == tick.fire_at
+
+
 def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
-    ticks = [(plan.due.id, tick) for plan in plans for tick in plan.ticks]
+    plain = [_is_plain(plan) for plan in plans]
+    ticks = [
+        (plan.due.id, tick)
+        for plan, alone in zip(plans, plain, strict=True)
+        if not alone
+        for tick in plan.ticks
+    ]
     return {
         "planned": len(plans),
-        "ids": [plan.due.id for plan in plans],
-        "versions": [plan.due.version for plan in plans],
-        "next": [plan.next_fire_at for plan in plans],
-        "last": [plan.last_fire_at for plan in plans],
+        "ids": int_array(plan.due.id for plan in plans),
+        "versions": int_array(plan.due.version for plan in plans),
+        "next": int_array(plan.next_fire_at for plan in plans),
+        "last": int_array(plan.last_fire_at for plan in plans),
+        "plain": int_array(map(int, plain)),
         "tick_ids": [schedule_id for schedule_id, _ in ticks],
         "fire_at": [tick.fire_at for _, tick in ticks],
         "run_at": [tick.run_at for _, tick in ticks],

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pillars.db.arrays import int_array
 from pillars.queue.jobs import SQL
 from pillars.queue.states import JobId, JobState
 
@@ -121,8 +122,8 @@ class Claims:
         rows = await self._link.fetch(
             SQL["written"],
             {
-                "ids": [result.job_id for result in results],
-                "attempts": [result.attempt for result in results],
+                "ids": int_array(result.job_id for result in results),
+                "attempts": int_array(result.attempt for result in results),
                 "states": [result.state.value for result in results],
                 "worker_id": worker_id,
             },
@@ -162,8 +163,8 @@ class Claims:
         rows = await self._link.fetch(
             SQL[statement],
             {
-                "ids": [result.job_id for result in results],
-                "attempts": [result.attempt for result in results],
+                "ids": int_array(result.job_id for result in results),
+                "attempts": int_array(result.attempt for result in results),
                 "worker_id": worker_id,
                 "now": self._clock.database_now(),
                 **(extra or {}),

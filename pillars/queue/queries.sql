@@ -143,7 +143,9 @@ WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text
 -- name: succeed
 -- Mark jobs succeeded, each only if this very attempt of this worker still holds it.
 -- LIMIT 1 makes each a look-up by key: whatever statistics say of running jobs is out of date, and
--- the planner would scan the table for them. A row that changes after the look-up is refused.
+-- the planner would scan the table for them. A row that changes after the look-up is refused; the
+-- fence stands in the UPDATE too, since before its minors of November 2025 PostgreSQL follows a row
+-- found by address to whatever it has become.
 -- index: jobs_pkey
 WITH done AS (
     UPDATE pillars.jobs AS jobs
@@ -157,6 +159,7 @@ WITH done AS (
               AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
         ) AS held
     ))
+      AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
     RETURNING jobs.id
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
@@ -183,7 +186,8 @@ WITH done AS (
         WHERE id = result.id AND attempt = result.attempt
           AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
     ) AS held
-    WHERE jobs.ctid = held.row
+    WHERE jobs.ctid = held.row AND jobs.attempt = result.attempt
+      AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
     RETURNING jobs.id
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
@@ -215,6 +219,7 @@ WHERE jobs.ctid = ANY(ARRAY(
           AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
     ) AS held
 ))
+  AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
 RETURNING jobs.id
 
 -- name: give_back_others

@@ -1,4 +1,4 @@
 """The database: connections, named statements, migrations, notifications, embedded PostgreSQL.
 
-Read in this order: statements, connection, database, migrate, notify, embedded.
+Read in this order: statements, arrays, connection, database, migrate, notify, embedded.
 """

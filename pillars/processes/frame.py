@@ -87,7 +87,7 @@ class Frame:
         if PARENT_VARIABLE in os.environ:
             self.loop("parent", self._watch_parent)
         try:
-            await self._unless_stopped(self.database.wait_until_reachable())
+            await unless_set(self._stopping, self.database.wait_until_reachable())
             if not self._stopping.is_set():
                 await migrate(self.database, self.events)
             yield
@@ -183,16 +183,6 @@ class Frame:
             for task in late:
                 task.cancel()
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        stopped = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if task.done():
-            task.result()
-        else:
-            task.cancel()
-
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -202,3 +192,15 @@ class Frame:
         if os.getppid() != int(os.environ[PARENT_VARIABLE]):
             self.stop("its parent is gone")
         return _PARENT_EVERY
+
+
+async def unless_set(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do some work; given up as soon as the event is set."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        task.result()
+    else:
+        task.cancel()

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pillars.db.connection import describe_dsn
@@ -31,7 +31,7 @@ from pillars.ground.events import (
     SystemStarted,
 )
 from pillars.ground.loop import Stepper
-from pillars.processes.frame import PARENT_VARIABLE
+from pillars.processes.frame import PARENT_VARIABLE, unless_set
 from pillars.processes.server import PortInUseError, port_advice
 from pillars.telemetry.logs import LogListener, configure_logging
 
@@ -98,14 +98,14 @@ class Up:
 
     def _check_port(self) -> None:
         settings = self._settings
-        if not settings.port:
-            return
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((settings.host, settings.port))
             except OSError as error:
                 raise PortInUseError(port_advice(settings, error)) from None
+            # Port 0 is settled here: the server keeps its address when it is started again.
+            self._settings = replace(settings, port=probe.getsockname()[1])
 
     async def _start_database(self) -> Secret:
         if self._postgres is None:
@@ -118,8 +118,9 @@ class Up:
             self._minding = asyncio.create_task(self._minder.run(), name="database")
         database = Database(dsn, "pillars up", self._events)
         try:
-            await database.wait_until_reachable()
-            await migrate(database, self._events)
+            await unless_set(self._stopping, database.wait_until_reachable())
+            if not self._stopping.is_set():
+                await migrate(database, self._events)
         finally:
             await database.close()
         return dsn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,36 +23,45 @@ pytestmark = pytest.mark.cluster
 REPOSITORY = Path(__file__).parents[2]
 
 
+def start_up(*flags: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `pillars up` with one process of each kind, no schedules and any free port."""
+    one_each = ("--port", "0", "--cron", "1", "--workers", "1")
+    return subprocess.Popen(
+        [sys.executable, "-m", "pillars", "up", *one_each, "--schedules-dir", "/no/such", *flags],
+        cwd=REPOSITORY,
+        env={k: v for k, v in os.environ.items() if k not in setting_names()} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Read on to the line with these words; pytest's limit ends a vain wait."""
+    assert process.stdout
+    for line in process.stdout:
+        if words in line:
+            return line
+    raise AssertionError(f"it ended and never said {words!r}")
+
+
 class Up:
     """One `pillars up` with a data directory of its own, read line by line."""
+
+    first_words = ""
 
     def __init__(self, data_dir: Path) -> None:
         self.postgres = EmbeddedPostgres(data_dir)
         self._data_dir = data_dir
-        self.process = self.another("--workers", "1")
+        self.process = self.another()
 
-    def another(self, *flags: str) -> subprocess.Popen[str]:
+    def another(self) -> subprocess.Popen[str]:
         """Start a `pillars up` on the same directory."""
-        schedules = self._data_dir / "schedules"
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "pillars", "up", "--port", "0", "--cron", "1"),
-                *("--data-dir", str(self._data_dir), "--schedules-dir", str(schedules), *flags),
-            ],
-            cwd=REPOSITORY,
-            env={k: v for k, v in os.environ.items() if k not in setting_names()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return start_up("--data-dir", str(self._data_dir))
 
     def until(self, words: str) -> str:
-        """Read on to the line with these words; pytest's limit ends a vain wait."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            if words in line:
-                return line
-        raise AssertionError(f"it ended and never said {words!r}")
+        """Read on to the line with these words."""
+        return read_until(self.process, words)
 
     def stop(self) -> tuple[int, str]:
         """Press Ctrl-C; returns the exit code and what was said."""
@@ -65,12 +75,16 @@ def up() -> Iterator[Up]:
     with tempfile.TemporaryDirectory(prefix="pillars-", ignore_cleanup_errors=True) as directory:
         running = Up(Path(directory))
         try:
-            running.until("up at http://")
+            running.first_words = running.until("up at http://")
             yield running
         finally:
             if running.process.returncode is None:
                 running.stop()
             running.postgres.stop("immediate")
+
+
+def test_any_free_port_is_chosen_once_and_told(up: Up) -> None:
+    assert re.match(r".*up at http://127\.0\.0\.1:[1-9]\d+: 1 cron, 1 worker, ", up.first_words)
 
 
 def test_a_second_one_is_refused_and_leaves_the_database_of_the_first_running(up: Up) -> None:
@@ -103,3 +117,16 @@ def test_a_database_that_dies_is_started_again_and_all_go_on(up: Up) -> None:
     assert code == 0
     assert said.splitlines()[-1].endswith(f"stopped PostgreSQL in {up.postgres.data_dir}")
     assert up.postgres.running() is None
+
+
+def test_ctrl_c_ends_the_wait_for_a_database_out_of_reach() -> None:
+    process = start_up(PILLARS_DATABASE_URL="postgresql://joe:s3cret@127.0.0.1:1/x")
+    try:
+        told = read_until(process, "cannot reach database x at 127.0.0.1:1")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate()
+    finally:
+        process.kill()
+
+    assert process.returncode == 0
+    assert "s3cret" not in told + said

@@ -71,6 +71,7 @@ PARAMS: dict[str, Any] = {
     "next": [1_900_000_060.0] * 1000,
     "now": None,
     "patience": 3.0,
+    "plain": [1] * 1000,
     "planned": 1000,
     "priorities": [0],
     "progress_age": 0.0,

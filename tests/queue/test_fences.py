@@ -1,0 +1,72 @@
+"""A write that was waiting for a row while its worker lost the job changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from pillars.db.statements import Statement
+from pillars.ground.clock import SystemClock
+from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.states import JobState
+from pillars.queue.upkeep import rescue
+from tests.helpers import PATIENCE
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    import psycopg
+
+    from pillars.db.database import Database
+
+WAITING = Statement(
+    "waiting",
+    "SELECT 1 FROM pg_stat_activity "
+    "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "Whoever waits for a lock.",
+    None,
+)
+
+
+async def write(claims: Claims, what: str, worker: UUID, job: Job) -> list[int] | int:
+    if what == "give_back":
+        return await claims.give_back(worker, [job])
+    retry_in = 30.0 if what == "failed" else None
+    return await claims.finish(
+        worker,
+        [Ended(job.id, job.attempt, JobState(what), retry_in=retry_in)],
+    )
+
+
+@pytest.mark.parametrize("what", ["succeeded", "failed", "dead", "give_back"])
+async def test_a_job_rescued_while_its_result_waited_for_the_row_stays_rescued(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    what: str,
+) -> None:
+    worker = uuid4()
+    sql.execute(
+        "INSERT INTO pillars.members (id, role, name, state, pid, app_version) "
+        "VALUES (%s, 'worker', 'w', 'active', 1, '0')",
+        (worker,),
+    )
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("a")])
+    claims = Claims(database.link("claims"), SystemClock())
+    (job,) = await claims.claim(worker, [], 1)
+
+    async with database.transaction() as connection:
+        await rescue(connection, [worker])
+        late = asyncio.create_task(write(claims, what, worker, job))
+        async with asyncio.timeout(PATIENCE):
+            while not await database.fetch(WAITING):
+                pass
+
+    assert await late == (0 if what == "give_back" else [job.id])
+    assert sql.execute("SELECT state, attempt, rescues FROM pillars.jobs").fetchall() == [
+        ("available", 1, 1),
+    ]

@@ -105,7 +105,7 @@ def check_job(job: NewJob) -> str:
         raise JobError(f"max_attempts {job.max_attempts} is out of range: 1 to 32767")
     if job.timeout is not None and not _SHORTEST_TIMEOUT <= job.timeout <= _LONGEST_TIMEOUT:
         raise JobError(
-            f"timeout {job.timeout} is out of range: 0.001 to {_LONGEST_TIMEOUT:,} seconds, or none",
+            f"timeout {job.timeout} is out of range: 0.001 to {_LONGEST_TIMEOUT:,} s, or none",
         )
     if job.run_at is not None and job.run_at.tzinfo is None:
         raise JobError("run_at has no time zone: give an aware datetime")

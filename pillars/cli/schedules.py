@@ -117,6 +117,7 @@ def listing(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(records)
         return 0
+    full = len(records) == arguments.limit
     print_table(
         ("NAME", "WHEN", "JOB", "STATE", "LAST FIRE (UTC)", "NEXT FIRE (UTC)", "FROM"),
         [
@@ -133,6 +134,8 @@ def listing(arguments: argparse.Namespace) -> int:
         ],
         "no schedules: put a YAML file into the schedules directory",
     )
+    if full:
+        print(f"the first {len(records):,}; --limit shows more")
     return 0
 
 

@@ -123,6 +123,11 @@ class Membership:
         """Note that the process's loop did real work; without it the member is expelled."""
         self._progressed_at = self._clock.monotonic()
 
+    @property
+    def active(self) -> bool:
+        """Whether this process takes part."""
+        return self._active
+
     def holds(self, digest: str) -> None:
         """Note which set of schedule files this process holds; told with the next heartbeat."""
         self._schedules_digest = digest
@@ -140,7 +145,6 @@ class Membership:
     async def activate(self) -> None:
         """Take part: for a cron, take a fair share of the slots in the same transaction."""
         member = self._me()
-        self._active = True
         sent = self._clock.monotonic()
         async with self._link.transaction() as connection:
             ring = await members.lock_ring(connection)
@@ -153,6 +157,7 @@ class Membership:
         if not alive:
             self._lost()
             return
+        self._active = True
         self._beat_at = sent
         if moved:
             self._emit(moved)
@@ -165,8 +170,10 @@ class Membership:
     async def step(self) -> float:
         """Heartbeat once and act on what it showed; returns the seconds until the next."""
         pause = self._lease / HEARTBEATS_PER_LEASE * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
-        if self.member_id is None:
-            return await self._join_again(pause)
+        if self._leaving and self.member_id is None:
+            return pause
+        if not self._active and not self._leaving:
+            return await self._take_part(pause)
         beat = await self._heartbeat()
         if beat is None:
             self._lost()
@@ -227,12 +234,13 @@ class Membership:
             raise RuntimeError("join first")
         return RingMember(self.member_id, self.name)
 
-    async def _join_again(self, pause: float) -> float:
+    async def _take_part(self, pause: float) -> float:
+        """Join and activate, for the first time or anew; a failure in between is made up for."""
         # A process whose loop hangs would be expelled again and again: it waits until it moves.
-        stale = self._clock.monotonic() - self._progressed_at > CRON_PATIENCE * self._lease
-        if self._leaving or not self._active or stale:
+        if self._clock.monotonic() - self._progressed_at > CRON_PATIENCE * self._lease:
             return pause
-        await self.join()
+        if self.member_id is None:
+            await self.join()
         await self.activate()
         return 0.0
 
@@ -308,6 +316,7 @@ class Membership:
     def _lost(self) -> None:
         self._emit(MembershipLost(self.role, self.name, str(self.member_id)))
         self.member_id = None
+        self._active = False
         self._mask = _NO_SLOTS
         self.ring_version = 0
 

@@ -12,6 +12,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pillars.ground.events import MemberJoined
 from pillars.ground.loop import Stepper
 
 if TYPE_CHECKING:
@@ -43,11 +44,13 @@ class Heart:
         self.membership = build(self._hand_over)
         self._stepper = Stepper("heartbeat", self.membership.step, self._hand_over)
         self._beating: asyncio.Task[None] | None = None
+        self._joined = asyncio.Event()
 
     async def start(self) -> None:
-        """Start the thread, become an active member and beat."""
+        """Start the thread and beat; returns once this process is an active member."""
         self._thread.start()
         await self.call(self._begin())
+        await self._joined.wait()
 
     async def call(self, verb: Coroutine[Any, Any, T]) -> T:
         """Run one of the membership's verbs on its own loop and return its result."""
@@ -64,8 +67,6 @@ class Heart:
         await asyncio.to_thread(self._thread.join)
 
     async def _begin(self) -> None:
-        await self.membership.join()
-        await self.membership.activate()
         self._beating = asyncio.create_task(self._stepper.run())
 
     async def _end(self) -> None:
@@ -86,4 +87,9 @@ class Heart:
 
     def _hand_over(self, event: Event) -> None:
         if not self._main.is_closed():
-            self._main.call_soon_threadsafe(self._emit, event)
+            self._main.call_soon_threadsafe(self._arrive, event)
+
+    def _arrive(self, event: Event) -> None:
+        if isinstance(event, MemberJoined):
+            self._joined.set()
+        self._emit(event)

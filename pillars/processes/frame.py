@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg
 
 from pillars import __version__
 from pillars.cluster.agent import Membership
@@ -87,9 +90,7 @@ class Frame:
         if PARENT_VARIABLE in os.environ:
             self.loop("parent", self._watch_parent)
         try:
-            await unless_set(self._stopping, self.database.wait_until_reachable())
-            if not self._stopping.is_set():
-                await migrate(self.database, self.events)
+            await unless_set(self._stopping, self._prepare_database())
             yield
         finally:
             await self.end_loops()
@@ -117,9 +118,10 @@ class Frame:
 
         database = Database(self.dsn, f"pillars {self.name}", self.events)
         self.heart = Heart(database, build, self.events)
-        await self.heart.start()
+        await unless_set(self._stopping, self.heart.start())
         member_id = str(self.membership.member_id)
-        self.events(ProcessStarted(self.role, self.name, member_id, url))
+        if not self.stopping:
+            self.events(ProcessStarted(self.role, self.name, member_id, url))
 
     def loop(self, name: str, step: Callable[[], Awaitable[float]]) -> Stepper:
         """Run a step again and again until the process stops."""
@@ -182,6 +184,21 @@ class Frame:
             _, late = await asyncio.wait(tasks, timeout=_LOOPS_GRACE)
             for task in late:
                 task.cancel()
+
+    async def _prepare_database(self) -> None:
+        """Reach the database and migrate it, however often it goes away meanwhile."""
+        failures = 0
+        while True:
+            await self.database.wait_until_reachable()
+            try:
+                await migrate(self.database, self.events)
+            except (psycopg.OperationalError, TimeoutError) as error:
+                failures += 1
+                pause = random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+                self.events(LoopFailed("migrate", describe(error), failures, pause))
+                await asyncio.sleep(pause)
+            else:
+                return
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -101,7 +101,10 @@ def _system_started(event: SystemStarted) -> Words:
     crons = f"{event.crons:,} {plural(event.crons, 'cron')}"
     workers = f"{event.workers:,} {plural(event.workers, 'worker')}"
     sources = f"schedules from {event.schedules_dir}, jobs of {event.app}"
-    return INFO, f"up at {event.url}: {crons}, {workers}, {sources}; Ctrl-C stops everything"
+    return INFO, (
+        f"starting {crons}, {workers} and a server at {event.url}: {sources}; "
+        "Ctrl-C stops everything"
+    )
 
 
 def _child_ended(event: ChildEnded) -> Words:

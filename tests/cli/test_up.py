@@ -75,7 +75,7 @@ def up() -> Iterator[Up]:
     with tempfile.TemporaryDirectory(prefix="pillars-", ignore_cleanup_errors=True) as directory:
         running = Up(Path(directory))
         try:
-            running.first_words = running.until("up at http://")
+            running.first_words = running.until("a server at http://")
             yield running
         finally:
             if running.process.returncode is None:
@@ -84,7 +84,8 @@ def up() -> Iterator[Up]:
 
 
 def test_any_free_port_is_chosen_once_and_told(up: Up) -> None:
-    assert re.match(r".*up at http://127\.0\.0\.1:[1-9]\d+: 1 cron, 1 worker, ", up.first_words)
+    said = r".*starting 1 cron, 1 worker and a server at http://127\.0\.0\.1:[1-9]\d+: "
+    assert re.match(said, up.first_words)
 
 
 def test_a_second_one_is_refused_and_leaves_the_database_of_the_first_running(up: Up) -> None:

@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Identifier
 from pillars.cluster.agent import Membership
 from pillars.cluster.members import list_members
 from pillars.cluster.ring import SLOTS
-from pillars.ground.events import MemberExpelled, MembershipLost, RingMoved
+from pillars.ground.events import MemberExpelled, MemberJoined, MembershipLost, RingMoved
 from pillars.queue.jobs import NewJob, enqueue
 from pillars.queue.upkeep import rescue
 from tests.helpers import FakeClock
@@ -160,6 +160,19 @@ async def test_a_member_that_finds_its_row_gone_joins_anew_under_another_id(
     assert a.member_id not in (None, old)
     assert len(events.of(MembershipLost)) == 1
     assert a.slot_count == b.slot_count == SLOTS // 2
+
+
+async def test_a_join_that_was_cut_short_is_made_up_for(
+    make: Callable[..., Membership],
+    events: RecordingListener,
+) -> None:
+    cron = make("a")
+    await cron.join()
+
+    await cron.step()
+
+    assert cron.slot_count == SLOTS
+    assert [event.name for event in events.of(MemberJoined)] == ["a"]
 
 
 async def test_a_member_that_cannot_heartbeat_stops_trusting_its_ownership(

@@ -83,6 +83,7 @@ class _Known:
     id: int
     fingerprint: str
     source: str
+    origin: str | None
     timing: str
     enabled: bool
     slot: int
@@ -171,11 +172,14 @@ async def reconcile(
     ]
     if rows:
         await fetch(connection, SQL["put_schedules"], {"rows": json.dumps(rows)})
-    await fetch(
-        connection,
-        SQL["move_origins"],
-        {"names": list(origins), "origins": list(origins.values())},
-    )
+    moved = {
+        name: origin
+        for name, origin in origins.items()
+        if name in known and name not in changing and known[name].origin != origin
+    }
+    if moved:
+        params = {"names": list(moved), "origins": list(moved.values())}
+        await fetch(connection, SQL["move_origins"], params)
     return difference
 
 

@@ -118,14 +118,14 @@ RETURNING sequence
 
 -- name: known_schedules
 -- What a reconcile has to compare: by name, or everything that came from files.
-SELECT name, id, fingerprint, source, timing, enabled, slot, job, queue,
+SELECT name, id, fingerprint, source, origin, timing, enabled, slot, job, queue,
     extract(epoch FROM next_fire_at)::bigint
 FROM pillars.schedules
 WHERE source = 'file' OR name = ANY(%(names)s::text[])
 
 -- name: hold_schedules
 -- The same of rows that are about to change, held; in order of id, as a fire locks them.
-SELECT name, id, fingerprint, source, timing, enabled, slot, job, queue,
+SELECT name, id, fingerprint, source, origin, timing, enabled, slot, job, queue,
     extract(epoch FROM next_fire_at)::bigint
 FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR UPDATE
 
@@ -161,7 +161,7 @@ ON CONFLICT (name) DO UPDATE SET
 -- Note where unchanged definitions are written now.
 UPDATE pillars.schedules SET origin = new.origin
 FROM unnest(%(names)s::text[], %(origins)s::text[]) AS new (name, origin)
-WHERE schedules.name = new.name AND schedules.origin IS DISTINCT FROM new.origin
+WHERE schedules.name = new.name
 
 -- name: remove_schedules
 -- Delete definitions.

@@ -219,10 +219,17 @@ class Membership:
         if self.member_id is None:
             return
         member = self._me()
+        moved = None
         async with self._link.transaction() as connection:
+            ring = await members.lock_ring(connection)
             await fetch(connection, SQL["remove"], {"id": member.id})
             if self.role == "worker":
                 await self._on_expel(connection, [member.id])
+            if self.role == "cron":
+                # Nothing to move after a hand-over; without one the slots must not stay with us.
+                moved = await members.rebalance(connection, ring, "leave", member)
+        if moved:
+            self._emit(moved)
         self._emit(MemberLeft(self.role, self.name, str(member.id)))
         self.member_id = None
         self._mask = _NO_SLOTS

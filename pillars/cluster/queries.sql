@@ -67,6 +67,8 @@ WITH changed AS (
     INSERT INTO pillars.ring_log (version, reason, member_id, member_name, moved, members)
     SELECT version, %(reason)s, %(member_id)s, %(member_name)s, %(moved)s, %(members)s FROM changed
     RETURNING version
+), forgotten AS (
+    DELETE FROM pillars.ring_log WHERE version <= (SELECT version FROM changed) - 10000
 )
 SELECT version, pg_notify(%(channel)s, version::text) FROM logged
 

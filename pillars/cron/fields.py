@@ -91,7 +91,7 @@ SCHEDULE: Final = (
     ),
     Field(
         "catchup_limit",
-        readers.integer(1, 100_000),
+        readers.integer(1, 10_000),
         "At most so many with `catchup: all`; the rest are recorded as missed.",
         100,
     ),

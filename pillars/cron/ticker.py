@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 from pillars.cron.plan import AVAILABLE, Due, Plan, plan_fires
 from pillars.db.arrays import int_array
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 SQL = load_statements("pillars.cron")
 BATCH = 1_000
+# Ticks of one fire statement; a plan more may come on top. After an outage a schedule can have
+# many ticks, and a statement that meets its time limit would meet it again for ever.
+MOST_TICKS = 4_000
 # The longest sleep of the own ticker, seconds: a new or edited schedule is noticed within it.
 WINDOW = 0.5
 SWEEP_EVERY = 1.0
@@ -65,6 +68,13 @@ def _fire_statement() -> Statement:
 FIRE = _fire_statement()
 
 
+class Fired(NamedTuple):
+    """What came of a poll: how many were overdue, and whether all it found was fired."""
+
+    overdue: int
+    all: bool
+
+
 class Firing:
     """What both tickers do with the schedules they found: plan, fire, report."""
 
@@ -85,8 +95,8 @@ class Firing:
         self._broken = {key: until for key, until in self._broken.items() if until > now}
         return list(self._broken)
 
-    async def fire(self, rows: Sequence[tuple[Any, ...]], polled_at: float) -> int:
-        """Fire what a poll found; returns how many schedules were overdue.
+    async def fire(self, rows: Sequence[tuple[Any, ...]], polled_at: float) -> Fired:
+        """Fire what a poll found, as far as one statement of bounded size goes.
 
         Args:
             rows: of the statements `due` or `overdue`.
@@ -94,14 +104,22 @@ class Firing:
         """
         now: float = rows[0][-1]
         dues = [Due(*row[:-1]) for row in rows]
-        plans = [plan for due in dues if (plan := self._plan(due, now)) is not None]
+        plans: list[Plan] = []
+        looked_at = ticks = 0
+        while looked_at < len(dues) and ticks < MOST_TICKS:
+            plan = self._plan(dues[looked_at], now)
+            looked_at += 1
+            if plan is not None:
+                plans.append(plan)
+                ticks += len(plan.ticks)
         if plans:
             # In order of id: two replicas that fire the same schedules never wait crosswise.
             plans.sort(key=lambda plan: plan.due.id)
             answer = await self._link.fetch(FIRE, _arrays(plans))
             committed = now + self._clock.monotonic() - polled_at
             self._emit(self._fired(plans, answer, committed))
-        return sum(due.next_fire_at < now - _OVERDUE for due in dues)
+        overdue = sum(due.next_fire_at < now - _OVERDUE for due in dues)
+        return Fired(overdue, all=looked_at == len(dues))
 
     def _plan(self, due: Due, now: float) -> Plan | None:
         try:
@@ -190,10 +208,13 @@ class OwnTicker:
             "window": WINDOW,
         }
         rows = await self._link.fetch(SQL["due"], params)
+        more = len(rows) == BATCH
         if rows:
-            self._overdue += await self._firing.fire(rows, self._clock.monotonic())
+            fired = await self._firing.fire(rows, self._clock.monotonic())
+            self._overdue += fired.overdue
+            more = more or not fired.all
         self._progressed()
-        if len(rows) == BATCH:
+        if more:
             return 0.0
         self._emit(PassCompleted(self._clock.monotonic() - self._began, self._overdue))
         self._began = None
@@ -225,8 +246,8 @@ class SweepTicker:
                 "limit": BATCH,
             },
         )
-        if rows:
-            await self._firing.fire(rows, self._clock.monotonic())
+        if rows and not (await self._firing.fire(rows, self._clock.monotonic())).all:
+            return 0.0
         if len(rows) == BATCH:
             return 0.0
         return SWEEP_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret

@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
@@ -50,6 +50,7 @@ PARENT_VARIABLE = "PILLARS_PARENT_PID"
 STEP_LIMIT = 10.0
 _LOOPS_GRACE = 5.0
 _PARENT_EVERY = 1.0
+_PROGRESS_EVERY = 1.0
 
 
 class Frame:
@@ -90,7 +91,7 @@ class Frame:
         if PARENT_VARIABLE in os.environ:
             self.loop("parent", self._watch_parent)
         try:
-            await unless_set(self._stopping, self._prepare_database())
+            await unless_set(self._stopping, prepare(self.database, self.events))
             yield
         finally:
             await self.end_loops()
@@ -118,6 +119,10 @@ class Frame:
 
         database = Database(self.dsn, f"pillars {self.name}", self.events)
         self.heart = Heart(database, build, self.events)
+        if self.role != "cron":
+            # A cron's progress is its ticker's; the others are well while their event loop turns,
+            # also while they drain.
+            self.loop("progress", self._progress)
         await unless_set(self._stopping, self.heart.start())
         member_id = str(self.membership.member_id)
         if not self.stopping:
@@ -185,20 +190,9 @@ class Frame:
             for task in late:
                 task.cancel()
 
-    async def _prepare_database(self) -> None:
-        """Reach the database and migrate it, however often it goes away meanwhile."""
-        failures = 0
-        while True:
-            await self.database.wait_until_reachable()
-            try:
-                await migrate(self.database, self.events)
-            except (psycopg.OperationalError, TimeoutError) as error:
-                failures += 1
-                pause = random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
-                self.events(LoopFailed("migrate", describe(error), failures, pause))
-                await asyncio.sleep(pause)
-            else:
-                return
+    async def _progress(self) -> float:
+        self.membership.progressed()
+        return _PROGRESS_EVERY
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -211,13 +205,33 @@ class Frame:
         return _PARENT_EVERY
 
 
+async def prepare(database: Database, emit: Emit) -> None:
+    """Reach the database and migrate it, however often it goes away meanwhile.
+
+    Raises:
+        DatabaseUnusableError: the database answers but will not do.
+    """
+    failures = 0
+    while True:
+        await database.wait_until_reachable()
+        try:
+            await migrate(database, emit)
+        except (psycopg.OperationalError, TimeoutError) as error:
+            failures += 1
+            pause = random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+            emit(LoopFailed("migrate", describe(error), failures, pause))
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
 async def unless_set(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Do some work; given up as soon as the event is set."""
     task = asyncio.create_task(work)
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    if task.done():
-        task.result()
-    else:
+    if not task.done():
         task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

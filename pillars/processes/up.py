@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from pillars.db.connection import describe_dsn
 from pillars.db.database import Database
 from pillars.db.embedded import EmbeddedPostgres
-from pillars.db.migrate import migrate
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import (
     ChildEnded,
@@ -31,7 +30,7 @@ from pillars.ground.events import (
     SystemStarted,
 )
 from pillars.ground.loop import Stepper
-from pillars.processes.frame import PARENT_VARIABLE, unless_set
+from pillars.processes.frame import PARENT_VARIABLE, prepare, unless_set
 from pillars.processes.server import PortInUseError, port_advice
 from pillars.telemetry.logs import LogListener, configure_logging
 
@@ -44,6 +43,8 @@ RESTART_LEASES = 3
 _DATABASE_EVERY = 1.0
 # What a child may take beyond its drain before it is killed.
 _STOP_GRACE = 20.0
+# A child that ends with an error within this time could not start; later it has broken down.
+_START_LIMIT = 15.0
 
 
 @dataclass(slots=True)
@@ -118,9 +119,7 @@ class Up:
             self._minding = asyncio.create_task(self._minder.run(), name="database")
         database = Database(dsn, "pillars up", self._events)
         try:
-            await unless_set(self._stopping, database.wait_until_reachable())
-            if not self._stopping.is_set():
-                await migrate(database, self._events)
+            await unless_set(self._stopping, prepare(database, self._events))
         finally:
             await database.close()
         return dsn
@@ -154,6 +153,7 @@ class Up:
 
     async def _keep_running(self, child: Child) -> None:
         while not self._stopping.is_set():
+            started = self._clock.monotonic()
             child.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -164,11 +164,14 @@ class Up:
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )
+            if self._stopping.is_set():
+                # The stop came while it was being started and has not reached it.
+                child.process.terminate()
             code = await child.process.wait()
             if self._stopping.is_set():
                 return
-            if code > 0:
-                # It said why itself; starting it again would say the same.
+            if code > 0 and self._clock.monotonic() - started < _START_LIMIT:
+                # It cannot start and said why; starting it again would say the same.
                 self._failed = code
                 self._stop(f"{child.name} ended with exit code {code}")
                 return

@@ -249,9 +249,11 @@ RETURNING id
 -- Delete expired jobs among the next page of ids; returns how many, where the page ended (NULL at
 -- the end of the table) and whether all further rows are surely younger than the retention.
 -- index: jobs_pkey
-WITH page AS MATERIALIZED (
+WITH turn AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock(%(lock)s) AS mine
+), page AS MATERIALIZED (
     SELECT id, finished_at, created_at, state FROM pillars.jobs
-    WHERE id > %(after)s AND pg_try_advisory_xact_lock(%(lock)s)
+    WHERE id > %(after)s AND (SELECT mine FROM turn)
     ORDER BY id LIMIT %(limit)s
 ), gone AS (
     DELETE FROM pillars.jobs AS jobs USING page

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pillars.cluster.members import PATIENCE
 from tests.cluster.crew import Crew, eventually, one
 
 if TYPE_CHECKING:
@@ -209,3 +210,26 @@ def test_a_database_that_goes_away_and_comes_back_is_survived(
     assert crew.stop("cron-0", "cron-1") == [0, 0]
     assert_every_due_job_ended_well(sql)
     assert_each_tick_exactly_once(sql)
+
+
+def test_a_server_without_requests_stays_a_member_for_longer_than_anyones_patience(
+    crew: Crew,
+    sql: psycopg.Connection[Any],
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, 1)
+    crew.start("server", "server-0", "--port", "0", PILLARS_LEASE="1")
+    crew.start("cron", "cron-0", PILLARS_LEASE="1")
+    eventually("both have joined", lambda: active(sql, "server") == active(sql, "cron") == 1)
+
+    eventually(
+        "patience is over",
+        lambda: one(
+            sql,
+            "SELECT now() - min(started_at) > make_interval(secs => %s) FROM pillars.members",
+            PATIENCE + 2,
+        ),
+    )
+
+    assert active(sql, "server") == 1
+    assert "expelled" not in crew.output("cron-0")

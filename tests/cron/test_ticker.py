@@ -8,7 +8,7 @@ import pytest
 from pillars.cluster.ring import SLOTS, slot_of
 from pillars.cron.book import reconcile
 from pillars.cron.definition import parse_schedule
-from pillars.cron.ticker import BATCH, OwnTicker, SweepTicker
+from pillars.cron.ticker import BATCH, MOST_TICKS, Fired, OwnTicker, SweepTicker
 from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
 from tests.helpers import FakeClock
 
@@ -155,7 +155,7 @@ async def test_a_plan_made_from_an_older_version_changes_nothing(
     slow = own(database, events, clock)
     fire = slow._firing.fire
 
-    async def overtaken(polled: Any, at_: float) -> int:
+    async def overtaken(polled: Any, at_: float) -> Fired:
         await own(database, events, clock).step()
         return await fire(polled, at_)
 
@@ -276,6 +276,28 @@ async def test_more_than_a_batch_takes_several_steps_and_one_pass(
 
     assert len(rows(sql)) == BATCH + 1
     assert len(events.of(PassCompleted)) == 1
+
+
+async def test_a_backlog_of_many_ticks_is_fired_in_statements_of_bounded_size(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    schedules = (
+        schedule(f"s{n}", every="1s", catchup="all", catchup_limit=1000) for n in range(10)
+    )
+    await write(database, sql, *schedules, cursor=at(-999))
+    ticker = own(database, events, clock, lookahead=0.0)
+
+    steps = 1
+    while await ticker.step() == 0.0:
+        steps += 1
+
+    sizes = [sum(event.outcomes.values()) for event in events.of(TicksFired)]
+    assert sum(sizes) == 10 * 1000
+    assert max(sizes) < MOST_TICKS + 1000
+    assert steps == 3
 
 
 async def test_a_schedule_that_cannot_be_planned_does_not_stop_the_others(

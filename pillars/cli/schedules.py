@@ -55,7 +55,7 @@ def check(arguments: argparse.Namespace) -> int:
     if not found.files:
         print(f"warning: {directory} holds no .yaml file: cron would change nothing")
         return 0
-    print(f"{len(found.schedules):,} schedules in {len(found.files):,} files are right")
+    print(f"all right; schedules: {len(found.schedules):,}, files: {len(found.files):,}")
     return 0
 
 

@@ -315,7 +315,7 @@ def test_a_job_that_cannot_be_is_refused_before_any_database_is_asked(
 
 def test_right_files_are_counted_and_suspicious_ones_warned_about(shell: Shell) -> None:
     shell.write(TWO_SCHEDULES)
-    assert shell.says("schedules", "check") == "2 schedules in 1 files are right\n"
+    assert shell.says("schedules", "check") == "all right; schedules: 2, files: 1\n"
 
     shell.write("schedules:\n  - {name: leap, cron: '0 0 31 * *', job: noop}\n")
     found = shell.tells("schedules", "check")

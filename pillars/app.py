@@ -173,11 +173,6 @@ class App:
         return self._web
 
     @property
-    def has_web(self) -> bool:
-        """Whether `web` was ever used; asking it does not load aiohttp."""
-        return self._web is not None
-
-    @property
     def database(self) -> Database:
         """The database this app is bound to.
 

@@ -123,11 +123,6 @@ class Membership:
         """Note that the process's loop did real work; without it the member is expelled."""
         self._progressed_at = self._clock.monotonic()
 
-    @property
-    def active(self) -> bool:
-        """Whether this process takes part."""
-        return self._active
-
     def holds(self, digest: str) -> None:
         """Note which set of schedule files this process holds; told with the next heartbeat."""
         self._schedules_digest = digest

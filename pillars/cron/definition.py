@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import mmh3
 
+from pillars.cluster.ring import slot_of
 from pillars.cron.duration import format_duration
 from pillars.cron.expression import parse_cron
 from pillars.cron.faults import Fault, ScheduleError
@@ -35,7 +36,6 @@ __all__ = [
     "jitter_of",
     "parse_schedule",
 ]
-SLOT_BITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Schedule:
     @property
     def slot(self) -> int:
         """The place on the ring, 0 to 4095: the top bits of the name's hash."""
-        return mmh3.hash(self.name, signed=False) >> (32 - SLOT_BITS)
+        return slot_of(self.name)
 
     def fingerprint(self) -> str:
         """Return a hex digest that changes when anything about the schedule does."""

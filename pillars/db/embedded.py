@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import pwd
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -283,16 +282,6 @@ class EmbeddedPostgres:
             raise EmbeddedError(f"{program} took over {START_TIMEOUT * 2} s") from None
         if code != 0:
             raise EmbeddedError(f"{program} failed: {said or f'exit code {code}'}")
-
-
-def postgres_program(name: str) -> Path:
-    """Return the path of one of the wheel's programs (psql, pg_basebackup, ...)."""
-    return _binaries() / name
-
-
-def remove_cluster(data_dir: Path) -> None:
-    """Delete a stopped cluster and all its data."""
-    shutil.rmtree(data_dir, ignore_errors=True)
 
 
 def _binaries() -> Path:

@@ -30,8 +30,3 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
     MISSED = "missed"
-
-
-CLAIMABLE = frozenset({JobState.AVAILABLE, JobState.FAILED})
-RETRYABLE = frozenset({JobState.DEAD, JobState.CANCELLED, JobState.FAILED})
-FINAL = frozenset(JobState) - CLAIMABLE - {JobState.RUNNING}

@@ -195,11 +195,6 @@ def instant(value: object) -> datetime:
         raise ReadError(f"is no moment that exists: {example}") from None
 
 
-def anything(value: object) -> object:
-    """Read a value that is checked elsewhere."""
-    return value
-
-
 def json_object(value: object) -> dict[str, Any]:
     """Read an object of Unicode text; the queue checks the rest."""
     if not isinstance(value, dict):

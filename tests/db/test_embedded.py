@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pillars.db.embedded import EmbeddedError, EmbeddedPostgres, remove_cluster
+from pillars.db.embedded import EmbeddedError, EmbeddedPostgres
 from tests.conftest import FAST
 
 if TYPE_CHECKING:
@@ -215,6 +215,6 @@ def test_a_removed_cluster_is_gone(make: Callable[..., EmbeddedPostgres]) -> Non
     server.start()
     server.stop()
 
-    remove_cluster(server.data_dir)
+    shutil.rmtree(server.data_dir, ignore_errors=True)
 
     assert not server.data_dir.exists()

@@ -1,8 +1,7 @@
 """Prometheus finds all members here: its HTTP service discovery, so nobody lists them by hand.
 
-scrape_configs:
-  - job_name: pillars
-    http_sd_configs: [{url: "http://127.0.0.1:8000/sd/prometheus"}]
+Each target carries the labels `role` and `name`. Some metrics have a label `role` of their own,
+which `honor_labels: true` keeps; ops/prometheus/prometheus.yml is a whole configuration.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ async def targets(context: Context, _: Call) -> Answer:
 
 
 def _group(member: MemberRecord, url: SplitResult) -> dict[str, Any]:
-    labels = {"role": member.role, "member": member.name}
+    labels = {"role": member.role, "name": member.name}
     if url.scheme == "https":
         labels["__scheme__"] = "https"
     return {"targets": [url.netloc], "labels": labels}

@@ -240,10 +240,10 @@ async def test_prometheus_finds_each_member_that_serves_metrics(
 
     assert response.content_type == "application/json"
     assert await response.json() == [
-        {"targets": ["10.0.0.1:9100"], "labels": {"role": "cron", "member": "c1"}},
+        {"targets": ["10.0.0.1:9100"], "labels": {"role": "cron", "name": "c1"}},
         {
             "targets": ["[fd00::1]:8000"],
-            "labels": {"role": "server", "member": "s1", "__scheme__": "https"},
+            "labels": {"role": "server", "name": "s1", "__scheme__": "https"},
         },
     ]
 

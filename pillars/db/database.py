@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from pillars.db.connection import (
     describe_dsn,
     fetch,
 )
-from pillars.ground.events import DatabaseReached, DatabaseUnreachable
+from pillars.ground.events import DatabaseReached, DatabaseUnreachable, StatementRun
 from pillars.ground.loop import describe
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Database:
         Args:
             dsn: the connection URL.
             name: application name shown in pg_stat_activity.
-            emit: receives DatabaseUnreachable and DatabaseReached.
+            emit: receives DatabaseUnreachable, DatabaseReached and StatementRun.
         """
         self.dsn = dsn
         self.name = name
@@ -117,7 +118,19 @@ class Database:
     ) -> Sequence[tuple[Any, ...]]:
         """Run one statement on a pooled connection and return its rows."""
         async with self.connection() as connection:
-            return await fetch(connection, statement, params)
+            return await self.fetch_on(connection, statement, params)
+
+    async def fetch_on(
+        self,
+        connection: AsyncConnection[Any],
+        statement: Statement,
+        params: Mapping[str, Any] | None,
+    ) -> Sequence[tuple[Any, ...]]:
+        """Run one statement on this connection, and tell how long the answer took."""
+        began = time.monotonic()
+        rows = await fetch(connection, statement, params)
+        self._emit(StatementRun(statement.name, time.monotonic() - began))
+        return rows
 
     async def limit(self, connection: AsyncConnection[Any]) -> None:
         """Set our time limits inside a transaction where the server did not take them at start."""
@@ -180,7 +193,7 @@ class Link:
     ) -> Sequence[tuple[Any, ...]]:
         """Run one statement, autocommit, and return its rows."""
         async with self._mine() as connection:
-            return await fetch(connection, statement, params)
+            return await self._database.fetch_on(connection, statement, params)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:

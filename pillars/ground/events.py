@@ -154,6 +154,14 @@ class DatabaseReached(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StatementRun(Event):
+    """A named statement was answered in `seconds`; those inside a transaction are not told of."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationApplied(Event):
     """A numbered migration was committed."""
 

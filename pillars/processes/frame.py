@@ -39,7 +39,7 @@ from pillars.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
-    from pillars.ground.events import Emit
+    from pillars.ground.events import Emit, Event
     from pillars.ground.settings import Secret, Settings
 
 Role = Literal["server", "worker", "cron"]
@@ -117,7 +117,13 @@ class Frame:
                 clock=self.clock,
             )
 
-        database = Database(self.dsn, f"pillars {self.name}", self.events)
+        main = asyncio.get_running_loop()
+
+        def hand_over(event: Event) -> None:
+            # Its statements run in the heart's thread; the listeners live in this one.
+            main.call_soon_threadsafe(self.events, event)
+
+        database = Database(self.dsn, f"pillars {self.name}", hand_over)
         self.heart = Heart(database, build, self.events)
         if self.role != "cron":
             # A cron's progress is its ticker's; the others are well while their event loop turns,

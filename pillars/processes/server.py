@@ -48,7 +48,7 @@ async def run_server(settings: Settings, dsn: Secret, app: App) -> None:
         try:
             url = await _listen(runner, settings)
             await frame.join(url)
-            snapshot = Snapshot(frame.database, frame.metrics, frame.clock)
+            snapshot = Snapshot(frame.database, frame.metrics, frame.clock, settings.lease)
             frame.loop("snapshot", snapshot.step)
             await frame.until_stopped()
         finally:

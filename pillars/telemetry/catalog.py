@@ -102,6 +102,15 @@ METRICS: tuple[Metric, ...] = (
         "Schedules whose tick was overdue at the end of the last pass of this process.",
     ),
     Metric(
+        "pillars_schedules_overdue_seconds",
+        Kind.GAUGE,
+        (),
+        _SERVER,
+        "How long the oldest tick that is due has not been enqueued, whoever should have; "
+        "0 when none is.",
+        database_wide=True,
+    ),
+    Metric(
         "pillars_cron_pass_seconds",
         Kind.HISTOGRAM,
         (),
@@ -135,8 +144,17 @@ METRICS: tuple[Metric, ...] = (
         "pillars_ring_version",
         Kind.GAUGE,
         (),
-        _CRON,
-        "Version of the ring this process goes by; 0 while it is no member.",
+        ("server", "cron"),
+        "Version of the ring: on a server the one in force, on a cron the one it goes by, 0 while "
+        "it is no member.",
+    ),
+    Metric(
+        "pillars_ring_unowned_slots",
+        Kind.GAUGE,
+        (),
+        _SERVER,
+        "Slots of the ring whose owner is no cron with a heartbeat within the lease.",
+        database_wide=True,
     ),
     Metric(
         "pillars_ring_moves_total",
@@ -248,6 +266,15 @@ METRICS: tuple[Metric, ...] = (
         "Age of the oldest transaction, prepared transaction or replication slot that keeps "
         "vacuum from removing dead rows; 0 when there is none.",
         database_wide=True,
+    ),
+    Metric(
+        "pillars_db_statement_seconds",
+        Kind.HISTOGRAM,
+        ("statement",),
+        _ALL,
+        "How long the database took to answer a statement, by the statement's name; those inside "
+        "a longer transaction are not counted.",
+        _PASS,
     ),
     Metric(
         "pillars_db_dead_tuples",

@@ -27,6 +27,7 @@ from pillars.ground.events import (
     RingMoved,
     RingSeen,
     SlotsUsed,
+    StatementRun,
     TicksFired,
 )
 from pillars.telemetry.catalog import METRICS, Kind, metrics_of
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 # Of queue and type: each has a whole histogram, and two labels of 200 values make 40,000 pairs.
 PAIR_LIMIT = 300
+_OUTCOMES = ("succeeded", "failed", "dead", "cancelled")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -63,7 +65,9 @@ class Metrics:
                 self._families.get(metric.name) or self._histograms[metric.name],
             )
         self._wall = wall
-        self._queues, self._types, self._routes, self._loops = (Limit(OTHER) for _ in range(4))
+        self._queues, self._types, self._routes, self._loops, self._statements = (
+            Limit(OTHER) for _ in range(5)
+        )
         self._kinds = Limit((OTHER, OTHER), PAIR_LIMIT)
         self.family("pillars_build_info").cell(version("pillars"), role)
         self._count_cron(events)
@@ -103,7 +107,7 @@ class Metrics:
 
     def _count_cron(self, events: Events) -> None:
         self._fires = Bound[str, Cell](self.family("pillars_cron_fires_total").cell)
-        for outcome in ("enqueued", "missed", "duplicate"):
+        for outcome in ("enqueued", "missed", "skipped", "duplicate"):
             self._fires[outcome].value = 0.0  # a rate needs a first zero to start from
         self._lateness = self.histogram("pillars_cron_lateness_seconds").series()
         self._swept = self.family("pillars_cron_swept_fires_total").cell()
@@ -147,7 +151,13 @@ class Metrics:
         events.subscribe(RingMoved, self._ring_moved)
         events.subscribe(HeartbeatSent, self._heartbeat_sent)
         events.subscribe(ClockMeasured, self._clock_measured)
+        self._answers = Bound[str, Buckets](
+            lambda name: self.histogram("pillars_db_statement_seconds").series(
+                self._statements(name),
+            ),
+        )
         events.subscribe(LoopFailed, self._loop_failed)
+        events.subscribe(StatementRun, self._statement_run)
 
     def _member_joined(self, event: MemberJoined) -> None:
         self._version.value, self._slots.value = event.ring_version, event.slots
@@ -169,6 +179,9 @@ class Metrics:
 
     def _loop_failed(self, event: LoopFailed) -> None:
         self._loop_failures[event.loop].value += 1
+
+    def _statement_run(self, event: StatementRun) -> None:
+        self._answers[event.name].observe(event.seconds)
 
     # ---- queue and worker
 
@@ -206,8 +219,11 @@ class Metrics:
 
     def _bind_ended(self, key: tuple[str, str, str]) -> tuple[Cell, Buckets]:
         labels = self._kinds((self._queues(key[0]), self._types(key[1])))
+        finished = self.family("pillars_jobs_finished_total")
+        for outcome in _OUTCOMES:
+            finished.cell(*labels, outcome)  # a rate needs a first zero to start from
         return (
-            self.family("pillars_jobs_finished_total").cell(*labels, key[2]),
+            finished.cell(*labels, key[2]),
             self.histogram("pillars_job_duration_seconds").series(*labels),
         )
 

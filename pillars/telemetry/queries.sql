@@ -6,6 +6,22 @@ SELECT 1
 -- Live processes by role, without those that are leaving; the table has a row for each process.
 SELECT role, count(*) FROM pillars.members WHERE state <> 'leaving' GROUP BY role
 
+-- name: ring
+-- The version of the ring, and how many of its slots have no owner that is alive.
+SELECT version, (
+    SELECT count(*) FROM unnest(map) AS owner
+    LEFT JOIN pillars.members ON members.id = owner
+        AND heartbeat_at >= now() - make_interval(secs => %(lease)s::float8)
+    WHERE members.id IS NULL
+)
+FROM pillars.ring
+
+-- name: overdue_for
+-- For how many seconds the first tick that is still to be fired has been due; negative before.
+-- index: schedules_due
+SELECT extract(epoch FROM clock_timestamp() - next_fire_at)::float8
+FROM pillars.schedules WHERE enabled AND next_fire_at IS NOT NULL ORDER BY next_fire_at LIMIT 1
+
 -- name: horizon
 -- Who keeps vacuum from removing dead rows: name, the transaction held, seconds since it began
 -- (NULL where PostgreSQL does not say). Sessions of others are seen only by who may read all stats.

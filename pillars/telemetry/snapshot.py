@@ -43,6 +43,7 @@ class Snapshot:
         database: Database,
         metrics: Metrics,
         clock: Clock,
+        lease: float,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read yet, so nothing is exported.
@@ -51,17 +52,18 @@ class Snapshot:
             database: what to look at.
             metrics: where the figures go.
             clock: tells how old they are.
+            lease: seconds without a heartbeat after which an owner of slots is none.
             wall: the wall clock, in seconds since 1970, for the timestamp that is exported.
         """
         self._database = database
         self._metrics = metrics
         self._clock = clock
+        self._lease = lease
         self._wall = wall
         self._read_at: dict[str, float] = {}
         self._horizon = Horizon(clock)
-        for metric in METRICS:
-            if metric.database_wide:
-                metrics.family(metric.name).export_while(partial(self.fresh, metric.name))
+        for name in (*(m.name for m in METRICS if m.database_wide), "pillars_ring_version"):
+            metrics.family(name).export_while(partial(self.fresh, name))
 
     async def step(self) -> float:
         """Read everything once; returns INTERVAL with jitter, or more when reading takes long.
@@ -73,7 +75,7 @@ class Snapshot:
         """
         began = self._clock.monotonic()
         failed = None
-        for read in (self._read_members, self._read_queues, self._read_upkeep):
+        for read in (self._read_cluster, self._read_overdue, self._read_queues, self._read_upkeep):
             try:
                 await read()
             except PoolTimeout:
@@ -91,11 +93,21 @@ class Snapshot:
         """Tell whether this metric's figures are young enough to be shown."""
         return self._clock.monotonic() - self._read_at.get(name, float("-inf")) <= MAX_AGE
 
-    async def _read_members(self) -> None:
+    async def _read_cluster(self) -> None:
         counts: dict[tuple[str, ...], float] = {(role,): 0.0 for role in ROLES}
         for role, count in await self._database.fetch(SQL["members"]):
             counts[role,] = count
         self._show("pillars_members", counts)
+        ((version, unowned),) = await self._database.fetch(SQL["ring"], {"lease": self._lease})
+        self._show("pillars_ring_version", {(): version})
+        self._show("pillars_ring_unowned_slots", {(): unowned})
+
+    async def _read_overdue(self) -> None:
+        first = await self._database.fetch(SQL["overdue_for"])
+        self._show(
+            "pillars_schedules_overdue_seconds",
+            {(): max([0.0, *(seconds for (seconds,) in first)])},
+        )
 
     async def _read_queues(self) -> None:
         depth: dict[tuple[str, ...], float] = {}

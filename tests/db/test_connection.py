@@ -16,7 +16,7 @@ from pillars.db.connection import (
 )
 from pillars.db.database import Database
 from pillars.db.statements import Statement
-from pillars.ground.events import DatabaseReached, DatabaseUnreachable
+from pillars.ground.events import DatabaseReached, DatabaseUnreachable, StatementRun
 from pillars.ground.settings import Secret
 
 if TYPE_CHECKING:
@@ -239,3 +239,17 @@ async def test_waiting_for_a_url_that_will_never_do_ends_at_once(
         await Database(BROKEN, "cron", events).wait_until_reachable()
 
     assert events.events == []
+
+
+async def test_each_statement_that_was_answered_is_told_of_by_name(
+    database: Database,
+    events: RecordingListener,
+) -> None:
+    link = database.link("test")
+
+    await database.fetch(statement("SELECT 1"))
+    await link.fetch(statement("SELECT 1"))
+    with pytest.raises(psycopg.errors.SyntaxError):
+        await link.fetch(statement("SELEKT 1"))
+
+    assert [event.name for event in events.of(StatementRun)] == ["test", "test"]

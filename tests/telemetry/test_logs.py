@@ -471,6 +471,7 @@ def test_every_event_is_either_worded_or_known_to_be_a_metric_only() -> None:
         "PassCompleted",
         "RequestServed",
         "SlotsUsed",
+        "StatementRun",
         "TicksFired",
     }
 

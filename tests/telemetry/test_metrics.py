@@ -23,6 +23,7 @@ from pillars.ground.events import (
     RingMoved,
     RingSeen,
     SlotsUsed,
+    StatementRun,
     TicksFired,
 )
 from pillars.telemetry.catalog import METRICS, Kind, markdown_table
@@ -280,6 +281,30 @@ def test_jobs_are_counted_and_timed(events: Events, worker: Metrics) -> None:
     assert value(worker, "pillars_worker_slots", state="free") == 17
 
 
+def test_the_first_job_of_a_type_makes_all_outcomes_so_that_a_first_failure_is_an_increase(
+    events: Events,
+    worker: Metrics,
+) -> None:
+    events(finished(type="mail"))
+
+    labels = {"queue": "default", "type": "mail"}
+    outcomes = ("succeeded", "failed", "dead", "cancelled")
+    counts = [
+        value(worker, "pillars_jobs_finished_total", **labels, outcome=outcome)
+        for outcome in outcomes
+    ]
+    assert counts == [1, 0, 0, 0]
+
+
+def test_statements_are_timed_by_name(events: Events, cron: Metrics) -> None:
+    events(StatementRun("fire", 0.02))
+    events(StatementRun("fire", 0.3))
+
+    name = "pillars_db_statement_seconds"
+    assert value(cron, f"{name}_count", statement="fire") == 2
+    assert value(cron, f"{name}_bucket", statement="fire", le="0.025") == 1
+
+
 def test_requests_are_counted_and_timed(events: Events, server: Metrics) -> None:
     events(RequestServed("GET", "/api/v1/jobs/{id}", 404, 0.003))
 
@@ -302,7 +327,7 @@ def test_types_and_queues_beyond_the_limit_are_counted_as_other(
     labels = {"queue": "q0", "type": "other", "outcome": "succeeded"}
     assert value(worker, "pillars_jobs_enqueued_total", queue="other") == 50
     assert value(worker, "pillars_jobs_finished_total", **labels) == 50
-    assert series(worker, "pillars_jobs_finished_total") == LABEL_LIMIT + 1
+    assert series(worker, "pillars_job_duration_seconds_count") == LABEL_LIMIT + 1
     assert series(worker, "pillars_jobs_enqueued_total") == LABEL_LIMIT + 1
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -16,6 +16,7 @@ from pillars.telemetry.snapshot import INTERVAL, MAX_AGE, Horizon, Snapshot
 from tests.helpers import FakeClock
 
 WALL = 1_800_000_000.0
+LEASE = 5.0
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def snapshot(database: Database, metrics: Metrics, clock: FakeClock) -> Snapshot:
-    return Snapshot(database, metrics, clock, wall=lambda: WALL)
+    return Snapshot(database, metrics, clock, LEASE, wall=lambda: WALL)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -65,6 +66,55 @@ async def test_live_members_are_counted_by_role_and_absent_roles_are_zero(
     assert counts == {"cron": 2, "worker": 1}
     assert value(metrics, "pillars_members", role="server") == 0
     assert delay == pytest.approx(INTERVAL, rel=0.1)
+
+
+async def test_slots_are_unowned_until_a_cron_that_is_alive_has_them(
+    sql: psycopg.Connection[Any],
+    metrics: Metrics,
+    snapshot: Snapshot,
+) -> None:
+    async def unowned_after(change: LiteralString) -> float | None:
+        sql.execute(change)
+        await snapshot.step()
+        return value(metrics, "pillars_ring_unowned_slots")
+
+    member(sql, "cron")
+    at_first = await unowned_after("SELECT")
+    owned = await unowned_after(
+        "UPDATE pillars.ring SET version = 7, map = array_fill(id, ARRAY[4096]) "
+        "FROM pillars.members",
+    )
+    gone = await unowned_after(
+        "UPDATE pillars.ring SET map[1:96] = array_fill(gen_random_uuid(), ARRAY[96])",
+    )
+    silent = await unowned_after(
+        "UPDATE pillars.members SET heartbeat_at = now() - interval '6 seconds'",
+    )
+
+    assert [at_first, owned, gone, silent] == [4096, 0, 96, 4096]
+    assert value(metrics, "pillars_ring_version") == 7
+
+
+async def test_the_oldest_tick_that_nobody_enqueued_is_told_whoever_should_have(
+    sql: psycopg.Connection[Any],
+    metrics: Metrics,
+    snapshot: Snapshot,
+) -> None:
+    overdue = []
+    for minutes in (10, -1, -5):
+        sql.execute(
+            "INSERT INTO pillars.schedules (name, slot, next_fire_at, timing, job, definition, "
+            "fingerprint) "
+            "VALUES (%s, 1, now() + make_interval(mins => %s), '', 'noop', 'null', '')",
+            (str(minutes), minutes),
+        )
+        await snapshot.step()
+        overdue.append(value(metrics, "pillars_schedules_overdue_seconds"))
+    sql.execute("UPDATE pillars.schedules SET enabled = false")
+    await snapshot.step()
+
+    assert overdue == [0, pytest.approx(60, abs=10), pytest.approx(300, abs=10)]
+    assert value(metrics, "pillars_schedules_overdue_seconds") == 0
 
 
 async def test_queues_are_measured_by_depth_and_age_and_vanish_when_empty(
@@ -153,7 +203,7 @@ async def test_what_cannot_be_read_does_not_hide_the_rest(
 
 async def test_a_scrape_never_waits_for_the_database(clock: FakeClock, metrics: Metrics) -> None:
     nowhere = Database(Secret("postgresql://127.0.0.1:1/none"), "test", lambda _: None)
-    Snapshot(nowhere, metrics, clock)
+    Snapshot(nowhere, metrics, clock, LEASE)
 
     text, _ = await asyncio.to_thread(metrics.render)
 

@@ -23,6 +23,7 @@ examples:
 _DIGITS = 18
 _MANY = 10_000
 _HIGHEST_PORT = 65_535
+_MOST_DAYS = 366
 _STATES = ("available", "running", "succeeded", "failed", "dead", "cancelled", "skipped", "missed")
 
 
@@ -110,11 +111,14 @@ def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     group = commands.add_parser("schedules", help="check, compare, show and steer schedules")
     verbs = group.add_subparsers(title="verbs", metavar="VERB", required=True)
-    check = _command(verbs, "check", "schedules:check", "check the files; all faults at once")
-    diff = _command(verbs, "diff", "schedules:diff", "show what applying the files would change")
-    apply = _command(verbs, "apply", "schedules:apply", "apply the files now, whatever is in force")
+    check = _command(verbs, "check", "files:check", "check the files; all faults at once")
+    diff = _command(verbs, "diff", "diff:diff", "show what applying the files would change")
+    apply = _command(verbs, "apply", "files:apply", "apply the files now, whatever is in force")
     for parser in (check, diff, apply):
         _schedules_dir(parser)
+    diff.add_argument(
+        "--days", type=_days, default=7, metavar="N", help="how far to look ahead (default 7)"
+    )
     listing = _command(verbs, "list", "schedules:listing", "list schedules")
     listing.add_argument("--soonest", action="store_true", help="those that fire next, first")
     show = _command(verbs, "show", "schedules:show", "show one schedule")
@@ -180,6 +184,12 @@ def _count(text: str) -> int:
 def _few(text: str) -> int:
     if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= _MANY:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MANY:,}")
+    return int(text)
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= _MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MOST_DAYS}")
     return int(text)
 
 

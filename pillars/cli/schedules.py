@@ -1,107 +1,26 @@
-"""`pillars schedules`: check, diff, apply, list, show, next, history, pause, resume, remove."""
+"""`pillars schedules`: list, show, next, history, pause, resume, remove."""
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from pillars.cli.context import settings_from, with_database
+from pillars.cli.context import with_database
 from pillars.cli.output import print_json, print_record, print_table
 from pillars.cron import book
 from pillars.cron.definition import Timing
-from pillars.cron.files import ScheduleFilesError, load_directory
 from pillars.cron.fires import fires_between
-from pillars.cron.reconciler import apply_now
 from pillars.queue.desk import history_of
 
 if TYPE_CHECKING:
     import argparse
 
-    from pillars.cron.book import Difference, ScheduleRecord
-    from pillars.cron.files import ScheduleSet
+    from pillars.cron.book import ScheduleRecord
     from pillars.db.database import Database
     from pillars.queue.desk import JobRecord
 
 _END_OF_TIME = 2**53
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """Check the files; faults on stderr, exit code 1 when there are any."""
-    directory = settings_from(arguments).schedules_dir
-    try:
-        found = load_directory(directory)
-    except ScheduleFilesError as error:
-        if arguments.json:
-            print_json({"ok": False, "faults": [str(fault) for fault in error.faults]})
-        else:
-            for fault in error.faults:
-                print(fault, file=sys.stderr)
-        return 1
-    if arguments.json:
-        print_json(
-            {
-                "ok": True,
-                "files": list(found.files),
-                "schedules": len(found.schedules),
-                "digest": found.digest,
-                "warnings": [str(lint) for lint in found.lints],
-            },
-        )
-        return 0
-    for lint in found.lints:
-        print(f"warning: {lint}")
-    if not found.files:
-        print(f"warning: {directory} holds no .yaml file: cron would change nothing")
-        return 0
-    print(f"all right; schedules: {len(found.schedules):,}, files: {len(found.files):,}")
-    return 0
-
-
-def diff(arguments: argparse.Namespace) -> int:
-    """Show what applying the files would change."""
-    directory = settings_from(arguments).schedules_dir
-    found = load_directory(directory)
-    _refuse_empty(found, str(directory))
-
-    async def work(database: Database) -> Difference:
-        async with database.connection() as connection:
-            return await book.compare(connection, found.schedules)
-
-    difference = with_database(arguments, work)
-    if arguments.json:
-        print_json(difference)
-        return 0
-    for sign, names in (
-        ("+", difference.added),
-        ("~", difference.changed),
-        ("-", difference.removed),
-    ):
-        for name in names:
-            print(f"{sign} {name}")
-    if not difference:
-        print("nothing would change")
-    return 0
-
-
-def apply(arguments: argparse.Namespace) -> int:
-    """Apply the files now, whatever is in force."""
-    settings = settings_from(arguments)
-    found = load_directory(settings.schedules_dir)
-    _refuse_empty(found, str(settings.schedules_dir))
-    event = with_database(
-        arguments,
-        lambda database: apply_now(database, found, settings.schedules_revision, "apply"),
-    )
-    if arguments.json:
-        print_json(event)
-    else:
-        print(
-            f"{event.total} schedules in force: {event.added} added, {event.changed} changed, "
-            f"{event.removed} removed",
-        )
-    return 0
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -248,14 +167,6 @@ def _record(arguments: argparse.Namespace) -> ScheduleRecord:
         arguments,
         lambda database: book.show_schedule(database, arguments.schedule),
     )
-
-
-def _refuse_empty(found: ScheduleSet, directory: str) -> None:
-    if not found.files:
-        raise book.ScheduleConflictError(
-            f"{directory} holds no .yaml file: applying it would delete every schedule; "
-            "to mean just that, put in a file with `schedules: []`",
-        )
 
 
 def _when(record: ScheduleRecord) -> str:

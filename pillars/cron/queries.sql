@@ -210,3 +210,15 @@ FROM pillars.schedules WHERE name = %(name)s
 -- How many enabled schedules lie in our slots.
 SELECT count(*) FROM pillars.schedules
 WHERE enabled AND get_bit(%(slots)s::bytea, slot) = 1
+
+-- name: schedules_named
+-- Some schedules by their names.
+SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, last_fire_at, source,
+    origin, definition, updated_at
+FROM pillars.schedules WHERE name = ANY(%(names)s::text[])
+
+-- name: timings_in_force
+-- When schedules fire that are neither paused, disabled nor done; by name, a page at a time.
+SELECT name, timing, jitter FROM pillars.schedules
+WHERE enabled AND next_fire_at IS NOT NULL AND (%(after)s::text IS NULL OR name > %(after)s)
+ORDER BY name LIMIT %(limit)s

@@ -23,7 +23,8 @@ from pillars.db.database import Database
 from pillars.ground.errors import PillarsError, did_you_mean
 from pillars.ground.loop import describe
 from pillars.ground.settings import Secret
-from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import NewJob
 from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy
 from pillars.worker.builtin import register_builtins
 from pillars.worker.registry import Registry

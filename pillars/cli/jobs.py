@@ -11,7 +11,8 @@ from pillars.cli.output import print_json, print_record, print_table
 from pillars.ground.errors import UsageError
 from pillars.ground.settings import duration
 from pillars.queue import desk
-from pillars.queue.jobs import JobError, NewJob, check_job, enqueue
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import JobError, NewJob, check_job
 from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
@@ -102,12 +103,15 @@ def retry(arguments: argparse.Namespace) -> int:
 
 
 def cancel(arguments: argparse.Namespace) -> int:
-    """Cancel a job that waits."""
-    with_database(
+    """Cancel a job that waits, or ask its worker to stop it."""
+    state = with_database(
         arguments,
         lambda database: desk.cancel_job(database, arguments.id, "cancelled by command"),
     )
-    print(f"job {arguments.id} is cancelled")
+    if state == "running":
+        print(f"job {arguments.id} runs: its worker was asked to stop it")
+    else:
+        print(f"job {arguments.id} is cancelled")
     return 0
 
 

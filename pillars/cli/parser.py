@@ -155,7 +155,7 @@ def _add_jobs(commands: Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
     show = _command(verbs, "show", "jobs:show", "show one job with its error")
     retry = _command(verbs, "retry", "jobs:retry", "run a dead, cancelled or failed job again")
-    cancel = _command(verbs, "cancel", "jobs:cancel", "cancel a job that waits")
+    cancel = _command(verbs, "cancel", "jobs:cancel", "cancel a job that waits or runs")
     for parser in (show, retry, cancel):
         parser.add_argument("id", type=_count, metavar="ID")
     for parser in (enqueue, listing, show):

@@ -98,7 +98,8 @@ SCHEDULE: Final = (
     Field(
         "overlap",
         readers.choice(Overlap),
-        "While the job of an earlier tick has not ended: allow another, or skip the tick.",
+        "While the job of an earlier tick has not ended: allow another, skip the tick, let one "
+        "tick wait for its end, or cancel it.",
         "allow",
     ),
     Field(

@@ -25,12 +25,15 @@ FOLD = 100
 
 
 AVAILABLE, MISSED, SKIPPED = "available", "missed", "skipped"
-_OVERTAKEN = "overlap: skip, and a later tick was due as well"
+_OVERTAKEN = "overlap: a later tick was due as well, and stands for this one"
 
 
 # Named tuples, not dataclasses: one of each is made for every fire, at a fifth of the cost.
 class Due(NamedTuple):
-    """A schedule row whose cursor is within the horizon; instants in epoch seconds."""
+    """A schedule row whose cursor is within the horizon; instants in epoch seconds.
+
+    `cancels` says that a tick cancels the jobs of earlier ones (overlap: cancel_other).
+    """
 
     id: int
     version: int
@@ -42,6 +45,7 @@ class Due(NamedTuple):
     ahead: bool
     jitter: int
     name: str | None
+    cancels: bool = False
 
 
 class Tick(NamedTuple):

@@ -18,6 +18,8 @@ class Overlap(StrEnum):
 
     ALLOW = "allow"
     SKIP = "skip"
+    BUFFER_ONE = "buffer_one"
+    CANCEL_OTHER = "cancel_other"
 
 
 class Missing(StrEnum):

@@ -2,7 +2,7 @@
 -- Schedules of our slots to be fired: those enqueued ahead up to a horizon, the others at their time.
 -- index: schedules_due
 SELECT id, version, extract(epoch FROM next_fire_at)::bigint, timing, catchup, catchup_window,
-    catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END,
+    catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END, overlap = 'cancel_other',
     extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
 FROM pillars.schedules
 WHERE enabled
@@ -16,7 +16,7 @@ ORDER BY next_fire_at LIMIT %(limit)s
 -- Schedules of any slot that their owner should long have fired; those being fired now are skipped.
 -- index: schedules_due
 SELECT id, version, extract(epoch FROM next_fire_at)::bigint, timing, catchup, catchup_window,
-    catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END,
+    catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END, overlap = 'cancel_other',
     extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
 FROM pillars.schedules
 WHERE enabled
@@ -77,7 +77,7 @@ WITH moved AS (
         coalesce(to_timestamp(other.run_at), moved.fire_at) AS run_at, moved.timeout, moved.slot,
         moved.priority, (moved.retry ->> 'max_attempts')::smallint AS max_attempts,
         moved.job AS type, moved.queue, moved.args, moved.name AS schedule, moved.retry,
-        moved.overlap = 'skip' AS exclusive, coalesce(other.state, 'available') AS state,
+        moved.overlap, coalesce(other.state, 'available') AS state,
         other.reason, other.ticks, to_timestamp(other.fire_until) AS fire_until
     FROM moved LEFT JOIN unnest(
         %(tick_ids)s::bigint[], %(fire_at)s::float8[], %(run_at)s::float8[], %(states)s::text[],

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 from pillars.cron.plan import AVAILABLE, Due, Plan, plan_fires
 from pillars.db.arrays import int_array
+from pillars.db.notify import JOBS_CHANNEL
 from pillars.db.statements import Statement, load_statements
 from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
 from pillars.ground.loop import describe
@@ -54,18 +55,23 @@ _BROKEN_FOR = 60.0
 _OVERDUE = 1.0
 
 
-def _fire_statement() -> Statement:
+def _fire_statement(name: str, *further: LiteralString) -> Statement:
     parts: tuple[LiteralString, ...] = (
         SQL["move_cursors"].sql,
         ", inserted AS (",
         QUEUE["insert_ticks"].sql,
         ") ",
+        *further,
         SQL["count_fired"].sql,
     )
-    return Statement("fire", "".join(parts), SQL["move_cursors"].description, "schedules_pkey")
+    return Statement(name, "".join(parts), SQL["move_cursors"].description, "schedules_pkey")
 
 
-FIRE = _fire_statement()
+FIRE = _fire_statement("fire")
+# For batches with schedules whose ticks cancel the jobs of earlier ones.
+FIRE_AND_CANCEL = _fire_statement(
+    "fire_and_cancel", ", cancelled AS (", QUEUE["cancel_overlapped"].sql, ") "
+)
 
 
 class Fired(NamedTuple):
@@ -115,7 +121,9 @@ class Firing:
         if plans:
             # In order of id: two replicas that fire the same schedules never wait crosswise.
             plans.sort(key=lambda plan: plan.due.id)
-            answer = await self._link.fetch(FIRE, _arrays(plans))
+            cancelling = any(plan.due.cancels for plan in plans)
+            statement = FIRE_AND_CANCEL if cancelling else FIRE
+            answer = await self._link.fetch(statement, _arrays(plans))
             committed = now + self._clock.monotonic() - polled_at
             self._emit(self._fired(plans, answer, committed))
         overdue = sum(due.next_fire_at < now - _OVERDUE for due in dues)
@@ -268,6 +276,7 @@ def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
         for tick in plan.ticks
     ]
     return {
+        "channel": JOBS_CHANNEL,
         "planned": len(plans),
         "ids": int_array(plan.due.id for plan in plans),
         "versions": int_array(plan.due.version for plan in plans),

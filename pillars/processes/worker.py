@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.processes.frame import STEP_LIMIT, Frame
+from pillars.queue.gate import GateKeeper
 from pillars.queue.upkeep import Pruner
 from pillars.telemetry.endpoints import OpsServer, ops_routes
 from pillars.worker.worker import Worker
@@ -61,8 +62,10 @@ async def _work(frame: Frame, app: App) -> None:
         emit=frame.events,
         clock=frame.clock,
     )
+    upkeep = frame.database.link("upkeep")
+    gate_keeper = GateKeeper(upkeep, frame.clock)
     pruner = Pruner(
-        frame.database.link("prune"),
+        upkeep,
         settings.retention,
         settings.retention_failed,
         frame.events,
@@ -72,6 +75,7 @@ async def _work(frame: Frame, app: App) -> None:
     working.add_done_callback(lambda _: frame.stop("the worker ended"))
     frame.listen(JOBS_CHANNEL, worker.wake)
     frame.loop("prune", pruner.step)
+    frame.loop("gates", gate_keeper.step)
     await frame.until_stopped()
     if frame.heart is not None:
         await frame.bounded("leaving", frame.heart.call(membership.begin_leave()))

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pillars.db.arrays import int_array
+from pillars.db.connection import fetch
+from pillars.db.database import Link
+from pillars.ground.errors import PillarsError
+from pillars.queue.gate import Gate
 from pillars.queue.jobs import SQL
+from pillars.queue.limits import Limits
 from pillars.queue.states import JobId, JobState
 
 if TYPE_CHECKING:
@@ -19,8 +24,18 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from pillars.db.database import Link
+    from psycopg import AsyncConnection
+
     from pillars.ground.clock import Clock
+
+
+# Claims in a row that find jobs whose concurrency keys have no room.
+_LONGEST_LINE = 20
+_TRIES = 5
+
+
+class BusyRowError(PillarsError):
+    """Rows changed whenever a result was to be written; it will be written yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,10 @@ class Job:
         failures: attempts before this one that ended in failure; lost workers do not count.
         max_attempts, timeout, retry: the job's own policy; None leaves it to the job type.
         start_delay: seconds from `run_at` to the claim, by the database's clock.
+        concurrency_key: the key it shares with others, of which so many run at a time.
+        trace: W3C `traceparent` of whoever enqueued it.
+        expired: it was claimed later than it may be started; None: it may be at any time.
+        counted: its queue has a limit, under which it was claimed.
     """
 
     id: JobId
@@ -47,6 +66,10 @@ class Job:
     fire_at: datetime | None
     run_at: datetime
     start_delay: float
+    concurrency_key: str | None = None
+    trace: str | None = None
+    expired: bool | None = None
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +77,8 @@ class Ended:
     """How an attempt ended.
 
     Attributes:
-        state: succeeded, failed, dead or cancelled.
-        retry_in: seconds until the next attempt; set for failed alone.
+        state: succeeded, failed, dead, cancelled, or available for one that was snoozed.
+        retry_in: seconds until the next attempt; set for failed and available alone.
     """
 
     job_id: JobId
@@ -72,19 +95,25 @@ class Claims:
         """Use this link; the clock lets a test own the time."""
         self._link = link
         self._clock = clock
+        self._gate = Gate(link, clock)
+        self._limits = Limits(clock)
+        self._token_in: float | None = None
 
     async def claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
-        """Take up to `limit` due jobs of these queues (none named: of all), best first."""
-        rows = await self._link.fetch(
-            SQL["claim"],
-            {
-                "worker_id": worker_id,
-                "queues": list(queues),
-                "limit": limit,
-                "now": self._clock.database_now(),
-            },
-        )
-        jobs = [_job(row) for row in rows]
+        """Take up to `limit` due jobs of these queues (none named: of all), best first.
+
+        Queues with a limit of their own come before the others.
+        """
+        jobs = await self._claim_limited(worker_id, queues, limit)
+        for _ in range(_LONGEST_LINE):
+            wanted = limit - len(jobs)
+            if wanted <= 0:
+                break
+            found = [_job(row) for row in await self._claim(self._link, worker_id, queues, wanted)]
+            admitted = await self._admitted(worker_id, found)
+            jobs += admitted
+            if len(found) < wanted or len(admitted) == len(found):
+                break
         # UPDATE ... RETURNING has no order of its own.
         jobs.sort(key=lambda job: (job.priority, job.run_at, job.id))
         return jobs
@@ -95,10 +124,116 @@ class Claims:
             SQL["next_due"],
             {"queues": list(queues), "now": self._clock.database_now()},
         )
-        return rows[0][0] if rows else None
+        due = [seconds for seconds in (rows[0][0], self._token_in) if seconds is not None]
+        return min(due, default=None)
 
     async def finish(self, worker_id: UUID, results: Sequence[Ended]) -> list[JobId]:
-        """Write how attempts ended; return the jobs whose result was refused by the fence."""
+        """Write how attempts ended; return the jobs whose result was refused by the fence.
+
+        A write is refused too when it is repeated because its acknowledgement was lost, and when
+        the row changed under it (a request to cancel the job): the table tells these apart.
+
+        Raises:
+            BusyRowError: rows change all the time; nothing is lost by trying again.
+        """
+        refused = await self._finish(worker_id, results)
+        for _ in range(_TRIES):
+            if not refused:
+                return []
+            standing = await self._standing(worker_id, refused)
+            lost = [result.job_id for result in refused if result.job_id not in standing]
+            held = [result for result in refused if standing.get(result.job_id) is False]
+            if not held:
+                return lost
+            refused = await self._finish(worker_id, held)
+            refused += [result for result in results if result.job_id in lost]
+        raise BusyRowError
+
+    async def make_room(self, jobs: Sequence[Job]) -> bool:
+        """Let jobs run that waited for the end of these; tell whether there may be any."""
+        keys = {job.concurrency_key for job in jobs if job.concurrency_key is not None}
+        opened = await self._gate.open(keys) if keys else 0
+        return bool(opened) or any(job.counted for job in jobs)
+
+    async def cancel_requests(self, worker_id: UUID) -> dict[JobId, str | None]:
+        """Return this worker's running jobs that shall be stopped, and why."""
+        return dict(await self._link.fetch(SQL["cancel_requests"], {"worker_id": worker_id}))
+
+    async def give_back(self, worker_id: UUID, jobs: Sequence[Job]) -> int:
+        """Return claimed jobs that were not started; returns how many were still ours."""
+        returned: set[int] = set()
+        # Twice: a row that was just being changed is refused, although it is still ours.
+        for _ in range(2):
+            ours = [job for job in jobs if job.id not in returned]
+            if not ours:
+                break
+            params = {
+                "ids": [job.id for job in ours],
+                "attempts": [job.attempt for job in ours],
+                "worker_id": worker_id,
+            }
+            returned |= {row[0] for row in await self._link.fetch(SQL["give_back"], params)}
+        return len(returned)
+
+    async def give_back_others(self, worker_id: UUID, held: Sequence[JobId]) -> int:
+        """Return this worker's running jobs other than those it knows it holds; returns how many.
+
+        They are jobs of a claim that was committed and whose answer never arrived. Not to be called
+        while a claim is under way.
+        """
+        params = {"worker_id": worker_id, "held": list(held)}
+        return len(await self._link.fetch(SQL["give_back_others"], params))
+
+    async def _claim(
+        self,
+        link: Link | AsyncConnection[Any],
+        worker_id: UUID,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        counted: bool = False,
+    ) -> Sequence[tuple[Any, ...]]:
+        params = {
+            "worker_id": worker_id,
+            "queues": list(queues),
+            "limit": limit,
+            "counted": counted,
+            "now": self._clock.database_now(),
+        }
+        if isinstance(link, Link):
+            return await link.fetch(SQL["claim"], params)
+        return await fetch(link, SQL["claim"], params)
+
+    async def _claim_limited(
+        self,
+        worker_id: UUID,
+        queues: Sequence[str],
+        limit: int,
+    ) -> list[Job]:
+        """Claim from each limited queue what its limits allow, in a transaction each."""
+        self._token_in = None
+        jobs: list[Job] = []
+        for name in await self._limits.names(self._link, queues):
+            async with self._link.transaction() as connection:
+                room = await self._limits.hold(connection, name, limit - len(jobs))
+                if room.jobs > 0:
+                    rows = await self._claim(connection, worker_id, [name], room.jobs, counted=True)
+                    await self._limits.started(connection, name, len(rows))
+                    jobs += [_job(row) for row in rows]
+            if room.wait is not None and room.jobs == 0:
+                self._token_in = min(room.wait, self._token_in or room.wait)
+        return await self._admitted(worker_id, jobs)
+
+    async def _admitted(self, worker_id: UUID, jobs: list[Job]) -> list[Job]:
+        """Return the jobs that may run: those without a concurrency key, and those with room."""
+        keyed = [job for job in jobs if job.concurrency_key is not None]
+        if not keyed:
+            return jobs
+        decided = await self._gate.admit(worker_id, keyed)
+        await self.give_back(worker_id, [job for job in keyed if job.id not in decided])
+        return [job for job in jobs if job.concurrency_key is None or decided.get(job.id)]
+
+    async def _finish(self, worker_id: UUID, results: Sequence[Ended]) -> list[Ended]:
         good = [result for result in results if result.state is JobState.SUCCEEDED]
         bad = [result for result in results if result.state is not JobState.SUCCEEDED]
         taken: set[int] = set()
@@ -111,16 +246,11 @@ class Claims:
                 "retry_in": [result.retry_in for result in bad],
             }
             taken.update(await self._write("fail", worker_id, bad, extra))
-        return [result.job_id for result in results if result.job_id not in taken]
+        return [result for result in results if result.job_id not in taken]
 
-    async def written(self, worker_id: UUID, results: Sequence[Ended]) -> list[JobId]:
-        """Return those of these results that stand in the table.
-
-        A write whose acknowledgement was lost is refused when it is repeated, like one that comes
-        too late; this tells one from the other.
-        """
+    async def _standing(self, worker_id: UUID, results: Sequence[Ended]) -> dict[JobId, bool]:
         rows = await self._link.fetch(
-            SQL["written"],
+            SQL["standing"],
             {
                 "ids": int_array(result.job_id for result in results),
                 "attempts": int_array(result.attempt for result in results),
@@ -128,30 +258,7 @@ class Claims:
                 "worker_id": worker_id,
             },
         )
-        return [JobId(row[0]) for row in rows]
-
-    async def give_back(self, worker_id: UUID, jobs: Sequence[Job]) -> int:
-        """Return claimed jobs that were not started; returns how many were still ours."""
-        if not jobs:
-            return 0
-        rows = await self._link.fetch(
-            SQL["give_back"],
-            {
-                "ids": [job.id for job in jobs],
-                "attempts": [job.attempt for job in jobs],
-                "worker_id": worker_id,
-            },
-        )
-        return len(rows)
-
-    async def give_back_others(self, worker_id: UUID, held: Sequence[JobId]) -> int:
-        """Return this worker's running jobs other than those it knows it holds; returns how many.
-
-        They are jobs of a claim that was committed and whose answer never arrived. Not to be called
-        while a claim is under way.
-        """
-        params = {"worker_id": worker_id, "held": list(held)}
-        return len(await self._link.fetch(SQL["give_back_others"], params))
+        return dict(rows)
 
     async def _write(
         self,

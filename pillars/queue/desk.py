@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
+from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.errors import PillarsError
 from pillars.queue.jobs import SQL
+from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
     from pillars.db.database import Database
-    from pillars.queue.states import JobState
 
 # Jobs of one queue and priority beyond this are not counted: counting millions each few seconds
 # helps nobody, and the age of the oldest says more.
@@ -52,6 +55,13 @@ class JobRecord:
     ticks: int | None
     fire_until: datetime | None
     timeout: float | None
+    gate: str
+    unique_key: str | None
+    concurrency_key: str | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    result: Any
+    trace: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +124,29 @@ async def retry_job(database: Database, job_id: int) -> None:
 
     Raises:
         JobNotFoundError: there is none with this id.
-        JobStateError: it waits, runs or ended well.
+        JobStateError: it waits, runs or ended well, or another job holds its unique key.
     """
-    await _change(database, "retry_job", {"id": job_id}, "retried")
+    try:
+        await _change(database, "retry_job", {"id": job_id}, "retried")
+    except psycopg.errors.UniqueViolation:
+        job = await show_job(database, job_id)
+        raise JobStateError(
+            f"job {job.id} cannot be retried: another job holds its unique key {job.unique_key!r}",
+        ) from None
 
 
-async def cancel_job(database: Database, job_id: int, reason: str) -> None:
-    """Cancel a job that waits.
+async def cancel_job(database: Database, job_id: int, reason: str) -> JobState:
+    """Cancel a job that waits, or ask the worker of one that runs to stop it.
+
+    Returns `cancelled`, or `running` where the worker was asked: an async handler is cancelled
+    where it awaits, a plain function when it looks at `current_job().cancelled`.
 
     Raises:
         JobNotFoundError: there is none with this id.
-        JobStateError: it runs or has ended.
+        JobStateError: it has ended.
     """
-    await _change(database, "cancel_job", {"id": job_id, "reason": reason}, "cancelled")
+    params = {"id": job_id, "reason": reason, "channel": JOBS_CHANNEL}
+    return JobState(await _change(database, "cancel_job", params, "cancelled"))
 
 
 async def depths(database: Database) -> list[QueueDepth]:
@@ -135,8 +155,9 @@ async def depths(database: Database) -> list[QueueDepth]:
     return [QueueDepth(*row) for row in rows]
 
 
-async def _change(database: Database, statement: str, params: dict[str, Any], verb: str) -> None:
-    if await database.fetch(SQL[statement], params):
-        return
+async def _change(database: Database, statement: str, params: dict[str, Any], verb: str) -> Any:  # noqa: ANN401 - the first column
+    rows = await database.fetch(SQL[statement], params)
+    if rows:
+        return rows[0][0]
     job = await show_job(database, params["id"])
     raise JobStateError(f"job {job.id} is {job.state}: it cannot be {verb}")

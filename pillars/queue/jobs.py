@@ -1,37 +1,33 @@
-"""Putting jobs on the queue: one, many, in a transaction of the caller's or one of our own."""
+"""A job before it is on the queue: what can be said of it, and what is wrong with it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pillars.db.connection import fetch
-from pillars.db.notify import JOBS_CHANNEL
 from pillars.db.statements import load_statements
 from pillars.ground.errors import PillarsError
-from pillars.ground.events import JobsEnqueued
-from pillars.queue.states import JobId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from psycopg import AsyncConnection
-
-    from pillars.ground.events import Emit
     from pillars.queue.retry import RetryPolicy
 
 SQL = load_statements("pillars.queue")
 LONGEST_ARGS = 1024 * 1024
+LONGEST_KEY = 256
+# Concurrency keys of schedules whose ticks must not overlap.
+RESERVED_KEYS = "schedule:"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 # A hundred years: longer is a slip of the unit.
 _LONGEST_DELAY = 3_155_760_000
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 # An escaped NUL, told from an escaped backslash before a u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_MOST_AT_ONCE = 1_000
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -32_768, 32_767
 
 
@@ -53,6 +49,12 @@ class NewJob:
         max_attempts: None leaves it to the job type's policy.
         timeout: seconds an attempt may take; None leaves it to the job type.
         retry: a policy for this job alone; None leaves it to the job type.
+        unique_key: while an unfinished job has this key, no other is enqueued with it.
+        unique_for: seconds from now that the key is kept even if the job has ended.
+        concurrency_key: of the jobs that share this key, `concurrency_limit` run at a time.
+        concurrency_limit: see there; 1 unless given.
+        expires_in: seconds after its time by which the job must be started, else it is cancelled.
+        trace: W3C `traceparent` of whoever enqueues it.
     """
 
     type: str
@@ -64,28 +66,12 @@ class NewJob:
     max_attempts: int | None = None
     timeout: float | None = None
     retry: RetryPolicy | None = None
-
-
-async def enqueue(
-    connection: AsyncConnection[Any],
-    jobs: Sequence[NewJob],
-    emit: Emit | None = None,
-) -> list[JobId]:
-    """Insert jobs over the caller's connection, inside its transaction if it has one open.
-
-    The workers are notified once for the batch, on commit. `emit` receives JobsEnqueued; give it
-    only where the connection commits by itself, since events report what is committed.
-
-    Raises:
-        JobError: a job is not well-formed; none is inserted.
-    """
-    if not jobs:
-        return []
-    rows = await fetch(connection, SQL["enqueue"], {"channel": JOBS_CHANNEL, **_columns(jobs)})
-    if emit is not None:
-        for queue, count in Counter(job.queue for job in jobs).items():
-            emit(JobsEnqueued(queue, count))
-    return [JobId(row[0]) for row in rows]
+    unique_key: str | None = None
+    unique_for: float | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    expires_in: float | None = None
+    trace: str | None = None
 
 
 def check_job(job: NewJob) -> str:
@@ -113,7 +99,29 @@ def check_job(job: NewJob) -> str:
         raise JobError("run_at and delay are both given: a job starts at one time")
     if job.delay is not None and not 0 <= job.delay <= _LONGEST_DELAY:
         raise JobError(f"delay {job.delay} is out of range: 0 to {_LONGEST_DELAY:,} seconds")
+    _check_keys(job)
     return _encode(job)
+
+
+def _check_keys(job: NewJob) -> None:
+    for what, key in (("unique_key", job.unique_key), ("concurrency_key", job.concurrency_key)):
+        if key is not None and not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY):
+            raise JobError(f"{what} is not a text of 1 to {LONGEST_KEY} characters")
+        if key is not None and "\0" in key:
+            raise JobError(f"{what} holds a NUL character, which PostgreSQL cannot store")
+    if job.concurrency_key is not None and job.concurrency_key.startswith(RESERVED_KEYS):
+        raise JobError(f"concurrency_key may not begin with {RESERVED_KEYS!r}")
+    for what, key, of_key in (
+        ("unique_for", job.unique_key, job.unique_for),
+        ("concurrency_limit", job.concurrency_key, job.concurrency_limit),
+    ):
+        if of_key is not None and key is None:
+            raise JobError(f"{what} needs a {what.partition('_')[0]}_key")
+    for what, seconds in (("unique_for", job.unique_for), ("expires_in", job.expires_in)):
+        if seconds is not None and not 0 < seconds <= _LONGEST_DELAY:
+            raise JobError(f"{what} {seconds} is out of range: up to {_LONGEST_DELAY:,} seconds")
+    if job.concurrency_limit is not None and not 1 <= job.concurrency_limit <= _MOST_AT_ONCE:
+        raise JobError(f"concurrency_limit {job.concurrency_limit} is out of range: 1 to 1000")
 
 
 def _encode(job: NewJob) -> str:
@@ -129,20 +137,3 @@ def _encode(job: NewJob) -> str:
     if _NUL.search(text):
         raise JobError(f"args of {job.type!r} hold a NUL character, which PostgreSQL cannot store")
     return text
-
-
-def _columns(jobs: Sequence[NewJob]) -> dict[str, list[Any]]:
-    return {
-        "args": [check_job(job) for job in jobs],
-        "types": [job.type for job in jobs],
-        "queues": [job.queue for job in jobs],
-        "priorities": [job.priority for job in jobs],
-        "run_at": [job.run_at for job in jobs],
-        "delays": [job.delay for job in jobs],
-        "max_attempts": [
-            job.retry.max_attempts if job.retry and not job.max_attempts else job.max_attempts
-            for job in jobs
-        ],
-        "timeouts": [job.timeout for job in jobs],
-        "retries": [json.dumps(job.retry.as_dict()) if job.retry else None for job in jobs],
-    }

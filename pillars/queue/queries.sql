@@ -19,30 +19,110 @@ SELECT id, (
 )
 FROM inserted
 
+-- name: enqueue_special
+-- The same for jobs that have any of: unique key, concurrency key, expiry, trace. Jobs whose unique
+-- key is taken are left out, so each answer names the place of its job in the batch.
+WITH new AS MATERIALIZED (
+    SELECT place, nextval(pg_get_serial_sequence('pillars.jobs', 'id')) AS id, type, args, queue,
+        priority, max_attempts, timeout, retry, unique_key, unique_for, concurrency_key,
+        concurrency_limit, trace, expires_in,
+        coalesce(run_at, now() + make_interval(secs => coalesce(delay, 0))) AS run_at
+    FROM unnest(
+        %(types)s::text[], %(args)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+        %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
+        %(timeouts)s::real[], %(retries)s::text[], %(unique_keys)s::text[],
+        %(unique_for)s::float8[], %(concurrency_keys)s::text[], %(concurrency_limits)s::smallint[],
+        %(expires_in)s::float8[], %(traces)s::text[]
+    ) WITH ORDINALITY AS new (
+        type, args, queue, priority, run_at, delay, max_attempts, timeout, retry, unique_key,
+        unique_for, concurrency_key, concurrency_limit, expires_in, trace, place
+    )
+), inserted AS (
+    INSERT INTO pillars.jobs (
+        id, type, args, queue, priority, run_at, max_attempts, timeout, retry, slot, unique_key,
+        unique_until, concurrency_key, concurrency_limit, expires_at, trace
+    )
+    OVERRIDING SYSTEM VALUE
+    SELECT id, type, args::jsonb, queue, priority, run_at, max_attempts, timeout, retry::jsonb,
+        coalesce(hashtext(unique_key) & 4095, floor(random() * 4096)), unique_key,
+        CASE WHEN unique_key IS NOT NULL THEN now() + make_interval(secs => unique_for) END,
+        concurrency_key, concurrency_limit, run_at + make_interval(secs => expires_in), trace
+    FROM new
+    ON CONFLICT (unique_key)
+        WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL)
+        DO NOTHING
+    RETURNING id, run_at
+)
+SELECT place, id, (
+    SELECT pg_notify(%(channel)s, '') FROM inserted
+    WHERE run_at < now() + interval '1 second' LIMIT 1
+)
+FROM inserted JOIN new USING (id)
+
+-- name: holders_of_keys
+-- Which jobs hold these unique keys; those held by the time of a finished job alone, if that is
+-- over, are let go.
+-- index: jobs_unique
+WITH lapsed AS (
+    UPDATE pillars.jobs SET unique_until = NULL
+    WHERE unique_key = ANY(%(keys)s::text[]) AND finished_at IS NOT NULL AND unique_until <= now()
+)
+SELECT unique_key, id FROM pillars.jobs
+WHERE unique_key = ANY(%(keys)s::text[]) AND (finished_at IS NULL OR unique_until > now())
+
 -- name: insert_ticks
--- The second half of cron's fire statement: a job for each row of its CTE `ticks`. A tick of an
--- exclusive schedule whose earlier job has not ended is recorded as skipped.
+-- The second half of cron's fire statement: a job for each row of its CTE `ticks`. A tick whose
+-- schedule does not let it overlap with the jobs of earlier ticks shares a concurrency key with
+-- them; by its policy it is recorded as skipped, or waits for their end.
 -- index: jobs_tick
 INSERT INTO pillars.jobs (
-    schedule_id, fire_at, run_at, finished_at, timeout, state, exclusive, slot, priority,
-    max_attempts, type, queue, args, schedule, retry, reason, ticks, fire_until
+    schedule_id, fire_at, run_at, finished_at, timeout, state, slot, priority, max_attempts, type,
+    queue, args, schedule, retry, concurrency_key, concurrency_limit, reason, ticks, fire_until
 )
 SELECT
     schedule_id, fire_at, run_at, CASE WHEN decided.state <> 'available' THEN now() END,
-    timeout, decided.state::pillars.job_state, exclusive, slot, priority, max_attempts,
-    type, queue, args, schedule, retry,
-    CASE WHEN decided.state = ticks.state THEN reason
-         ELSE 'overlap: skip, and the job of an earlier tick has not ended' END,
+    timeout, decided.state::pillars.job_state, slot, priority, max_attempts, type, queue, args,
+    schedule, retry, CASE WHEN overlap <> 'allow' THEN 'schedule:' || schedule END,
+    CASE WHEN overlap <> 'allow' THEN 1 END,
+    CASE
+        WHEN decided.state <> ticks.state THEN
+            'overlap: ' || overlap || CASE WHEN earlier.jobs > 1 THEN ', and a tick waits already'
+                ELSE ', and the job of an earlier tick has not ended' END
+        WHEN earlier.jobs > 0 AND overlap = 'buffer_one' THEN
+            'overlap: buffer_one, waited for the job of an earlier tick'
+        ELSE reason
+    END,
     ticks, fire_until
 FROM ticks, LATERAL (
-    SELECT CASE WHEN ticks.state = 'available' AND exclusive AND EXISTS (
-        SELECT FROM pillars.jobs AS earlier
-        WHERE earlier.schedule_id = ticks.schedule_id AND earlier.exclusive
-          AND earlier.finished_at IS NULL
-    ) THEN 'skipped' ELSE ticks.state END AS state
+    SELECT CASE WHEN ticks.state = 'available' AND overlap IN ('skip', 'buffer_one') THEN (
+        SELECT count(*) FROM (
+            SELECT FROM pillars.jobs
+            WHERE gate = ANY('{open,parked,holding}'::pillars.gate[])
+              AND concurrency_key = 'schedule:' || ticks.schedule AND finished_at IS NULL
+            LIMIT 2
+        ) AS unfinished
+    ) END AS jobs
+) AS earlier, LATERAL (
+    SELECT CASE WHEN earlier.jobs >= CASE overlap WHEN 'skip' THEN 1 ELSE 2 END THEN 'skipped'
+                ELSE ticks.state END AS state
 ) AS decided
 ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
 RETURNING state, queue
+
+-- name: cancel_overlapped
+-- A further part of the fire statement: a tick whose schedule says so cancels the jobs of earlier
+-- ticks; those that run are asked to stop, and the new job waits for their end.
+-- index: jobs_keyed
+UPDATE pillars.jobs AS jobs
+SET state = CASE WHEN jobs.state = 'running' THEN jobs.state ELSE 'cancelled' END,
+    finished_at = CASE WHEN jobs.state = 'running' THEN NULL ELSE now() END,
+    cancel_requested_at = now(),
+    reason = 'overlap: cancel_other, and a later tick was due'
+FROM ticks
+WHERE ticks.state = 'available' AND ticks.overlap = 'cancel_other'
+  AND jobs.gate = ANY('{open,parked,holding}'::pillars.gate[])
+  AND jobs.concurrency_key = 'schedule:' || ticks.schedule AND jobs.finished_at IS NULL
+RETURNING pg_notify(%(channel)s, 'cancel') IS NULL
 
 -- name: withdraw_ticks
 -- Take back the jobs of schedules that were enqueued ahead, are not due and not started.
@@ -72,7 +152,8 @@ ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
 -- Take due jobs for a worker: best priority first, then the queue whose first job is oldest.
 -- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
 -- Rows are updated by the address they were locked at: joined by id, the planner may prefer to scan
--- the table.
+-- the table. Queues that are limited or paused are left out; `counted` is for one that is limited, by
+-- a caller that holds its row and knows how many may start.
 -- index: jobs_ready
 WITH RECURSIVE lanes AS (
     (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
@@ -91,10 +172,12 @@ WITH RECURSIVE lanes AS (
     FROM lanes, LATERAL (
         SELECT run_at, id FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+          AND gate = 'open'
           AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
         ORDER BY run_at, id LIMIT 1
     ) AS head
     WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text[]))
+      AND (%(counted)s OR NOT EXISTS (SELECT FROM pillars.queues WHERE name = lanes.queue))
     ORDER BY lanes.priority, head.run_at, head.id
 ), picked AS MATERIALIZED (
     -- Without a sort above it the LIMIT pulls lane after lane and locks no row in excess.
@@ -102,6 +185,7 @@ WITH RECURSIVE lanes AS (
     FROM member, open, LATERAL (
         SELECT ctid AS row FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = open.queue AND priority = open.priority
+          AND gate = 'open'
           AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
         ORDER BY run_at, id LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
@@ -110,11 +194,13 @@ WITH RECURSIVE lanes AS (
 )
 UPDATE pillars.jobs AS jobs
 SET state = 'running', worker_id = %(worker_id)s, attempt = attempt + 1,
-    started_at = coalesce(%(now)s::timestamptz, now())
+    started_at = coalesce(%(now)s::timestamptz, now()),
+    gate = CASE WHEN %(counted)s THEN 'holding' ELSE gate END
 WHERE jobs.ctid = ANY(ARRAY(SELECT row FROM picked))
 RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.rescues, jobs.priority,
     jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
-    extract(epoch FROM jobs.started_at - jobs.run_at)::float8
+    extract(epoch FROM jobs.started_at - jobs.run_at)::float8, jobs.concurrency_key, jobs.trace,
+    jobs.expires_at < jobs.started_at, %(counted)s::boolean
 
 -- name: next_due
 -- Seconds until the next job for these queues is due, NULL if none waits.
@@ -134,11 +220,13 @@ SELECT extract(epoch FROM min(head.run_at) - coalesce(%(now)s::timestamptz, cloc
 FROM lanes, LATERAL (
     SELECT run_at FROM pillars.jobs
     WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+      AND gate = 'open'
       AND run_at > coalesce(%(now)s::timestamptz, now()) - interval '1 second'
       AND state IN ('available', 'failed')
     ORDER BY run_at LIMIT 1
 ) AS head
 WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text[]))
+  AND NOT EXISTS (SELECT FROM pillars.queues WHERE name = lanes.queue)
 
 -- name: succeed
 -- Mark jobs succeeded, each only if this very attempt of this worker still holds it.
@@ -165,12 +253,16 @@ WITH done AS (
 SELECT coalesce(array_agg(id), '{}') FROM done
 
 -- name: fail
--- Mark jobs failed (to be tried after retry_in seconds), dead or cancelled, fenced as in succeed.
+-- Mark jobs failed (to be tried after retry_in seconds), snoozed (available after retry_in seconds),
+-- dead or cancelled, fenced as in succeed.
 -- index: jobs_pkey
 WITH done AS (
     UPDATE pillars.jobs AS jobs
     SET state = result.state::pillars.job_state,
         error = result.error,
+        gate = 'open',
+        -- A snoozed attempt does not count.
+        attempt = jobs.attempt - CASE WHEN result.state = 'available' THEN 1 ELSE 0 END,
         worker_id = CASE WHEN result.retry_in IS NULL THEN jobs.worker_id END,
         finished_at = CASE WHEN result.retry_in IS NULL
                            THEN coalesce(%(now)s::timestamptz, now()) END,
@@ -192,24 +284,29 @@ WITH done AS (
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
 
--- name: written
--- Of these results, those that stand in the table as this very attempt's.
+-- name: standing
+-- Of these results, those that stand in the table as this very attempt's (true), and those whose
+-- attempt is still this worker's to end (false).
 -- index: jobs_pkey
-SELECT result.id
+SELECT result.id, held.ended
 FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[], %(states)s::text[])
     AS result (id, attempt, state),
 LATERAL (
-    SELECT FROM pillars.jobs
-    WHERE id = result.id AND attempt = result.attempt
-      AND state = result.state::pillars.job_state
-      AND coalesce(worker_id, %(worker_id)s) = %(worker_id)s LIMIT 1
+    SELECT state <> 'running' AS ended FROM pillars.jobs
+    WHERE id = result.id
+      AND coalesce(worker_id, %(worker_id)s) = %(worker_id)s
+      AND (state = 'running' AND attempt = result.attempt
+           OR state = result.state::pillars.job_state
+              AND attempt = result.attempt - CASE WHEN result.state = 'available' THEN 1 ELSE 0 END)
+    LIMIT 1
 ) AS held
 
 -- name: give_back
 -- Return jobs that were claimed and not started; the attempt does not count.
 -- index: jobs_pkey
 UPDATE pillars.jobs AS jobs
-SET state = 'available', worker_id = NULL, started_at = NULL, attempt = jobs.attempt - 1
+SET state = 'available', gate = 'open', worker_id = NULL, started_at = NULL,
+    attempt = jobs.attempt - 1
 WHERE jobs.ctid = ANY(ARRAY(
     SELECT held.row
     FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt),
@@ -227,7 +324,7 @@ RETURNING jobs.id
 -- committed and its answer lost.
 -- index: jobs_ready
 UPDATE pillars.jobs
-SET state = 'available', worker_id = NULL, started_at = NULL, attempt = attempt - 1
+SET state = 'available', gate = 'open', worker_id = NULL, started_at = NULL, attempt = attempt - 1
 WHERE finished_at IS NULL AND state = 'running' AND worker_id = %(worker_id)s
   AND id <> ALL(%(held)s::bigint[])
 RETURNING id
@@ -240,6 +337,7 @@ SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_s
                  ELSE 'available' END,
     finished_at = CASE WHEN rescues + 1 >= %(most_rescues)s THEN now() END,
     worker_id = CASE WHEN rescues + 1 >= %(most_rescues)s THEN worker_id END,
+    gate = 'open',
     rescues = rescues + 1,
     error = %(error)s
 WHERE finished_at IS NULL AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])
@@ -252,12 +350,12 @@ RETURNING id
 WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(%(lock)s) AS mine
 ), page AS MATERIALIZED (
-    SELECT id, finished_at, created_at, state FROM pillars.jobs
+    SELECT id, finished_at, created_at, state, unique_until FROM pillars.jobs
     WHERE id > %(after)s AND (SELECT mine FROM turn)
     ORDER BY id LIMIT %(limit)s
 ), gone AS (
     DELETE FROM pillars.jobs AS jobs USING page
-    WHERE jobs.id = page.id
+    WHERE jobs.id = page.id AND (page.unique_until < now()) IS NOT FALSE
       AND page.finished_at < now() - make_interval(secs =>
           CASE WHEN page.state IN ('dead', 'cancelled') THEN %(retention_failed)s::float8
                ELSE %(retention)s::float8 END)
@@ -271,7 +369,8 @@ FROM page
 -- name: list_jobs
 -- Jobs for people, newest first, by any of state, type, queue and schedule.
 SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
-    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout
+    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout,
+    gate::text, unique_key, concurrency_key, expires_at, cancel_requested_at, result, trace
 FROM pillars.jobs
 WHERE (%(before)s::bigint IS NULL OR id < %(before)s)
   AND (%(state)s::text IS NULL OR state = %(state)s::pillars.job_state)
@@ -284,32 +383,43 @@ ORDER BY id DESC LIMIT %(limit)s
 -- One job for people.
 -- index: jobs_pkey
 SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
-    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout
+    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout,
+    gate::text, unique_key, concurrency_key, expires_at, cancel_requested_at, result, trace
 FROM pillars.jobs WHERE id = %(id)s
 
 -- name: history
 -- What became of a schedule's ticks, latest first.
 -- index: jobs_tick
 SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
-    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout
+    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout,
+    gate::text, unique_key, concurrency_key, expires_at, cancel_requested_at, result, trace
 FROM pillars.jobs WHERE schedule_id = %(schedule_id)s ORDER BY fire_at DESC LIMIT %(limit)s
 
 -- name: retry_job
 -- Make a job that ended badly available again, at once.
 -- index: jobs_pkey
 UPDATE pillars.jobs
-SET state = 'available', run_at = now(), finished_at = NULL, worker_id = NULL, rescues = 0,
-    reason = NULL
+SET state = 'available', gate = 'open', run_at = now(), finished_at = NULL, worker_id = NULL,
+    rescues = 0, reason = NULL, expires_at = NULL, cancel_requested_at = NULL
 WHERE id = %(id)s AND state IN ('dead', 'cancelled', 'failed')
 RETURNING id
 
 -- name: cancel_job
--- Cancel a job that waits.
+-- Cancel a job that waits; ask the worker of one that runs to stop it.
 -- index: jobs_pkey
 UPDATE pillars.jobs
-SET state = 'cancelled', finished_at = now(), reason = %(reason)s
-WHERE id = %(id)s AND state IN ('available', 'failed')
-RETURNING id
+SET state = CASE WHEN state = 'running' THEN state ELSE 'cancelled' END,
+    finished_at = CASE WHEN state = 'running' THEN NULL ELSE now() END,
+    cancel_requested_at = now(), reason = %(reason)s
+WHERE id = %(id)s AND state IN ('available', 'failed', 'running')
+RETURNING state::text, CASE WHEN state = 'running' THEN pg_notify(%(channel)s, 'cancel')::text END
+
+-- name: cancel_requests
+-- Running jobs of this worker that shall be stopped.
+-- index: jobs_cancelling
+SELECT id, reason FROM pillars.jobs
+WHERE cancel_requested_at IS NOT NULL AND finished_at IS NULL
+  AND state = 'running' AND worker_id = %(worker_id)s
 
 -- name: depth
 -- Unfinished jobs by queue and state, each lane of a queue counted up to a limit, and the age in
@@ -338,13 +448,184 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT state, run_at FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
-        ORDER BY run_at, id LIMIT %(limit)s
+        ORDER BY gate, run_at, id LIMIT %(limit)s
     ) AS unfinished
 ) AS counted (available, running, failed, scheduled)
 LEFT JOIN LATERAL (
     SELECT run_at FROM pillars.jobs
     WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
-      AND run_at <= now() AND state IN ('available', 'failed')
+      AND gate = 'open' AND run_at <= now() AND state IN ('available', 'failed')
     ORDER BY run_at, id LIMIT 1
 ) AS head ON true
 GROUP BY lanes.queue ORDER BY lanes.queue
+
+-- name: lock_keys
+-- Admissions for the same concurrency key happen one after another, in the caller's transaction;
+-- always in the same order, so that no two wait crosswise.
+SELECT pg_advisory_xact_lock(%(lock)s, hash)
+FROM (SELECT DISTINCT hashtext(key) AS hash FROM unnest(%(keys)s::text[]) AS key ORDER BY 1) AS ordered
+
+-- name: admit
+-- Decide, under the lock of their keys, which jobs may run: those this worker has just claimed, and
+-- those that are parked. For each key the first in working order for which there is room, after the
+-- jobs that hold it, and with those that are open and due in their places. A claimed job without room
+-- is parked and its attempt does not count; a parked one with room is opened for any worker.
+-- index: jobs_keyed
+WITH mine AS MATERIALIZED (
+    SELECT held.* FROM unnest(%(ids)s::bigint[]) AS claimed (id), LATERAL (
+        SELECT ctid AS row, id, concurrency_key AS key, concurrency_limit AS most, priority, run_at
+        FROM pillars.jobs
+        WHERE id = claimed.id AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
+    ) AS held
+), room AS MATERIALIZED (
+    SELECT keys.key, greatest(0, most.jobs - holding.jobs) AS jobs, holding.jobs AS holding
+    FROM unnest(%(keys)s::text[]) AS keys (key), LATERAL (
+        SELECT count(*) AS jobs FROM pillars.jobs
+        WHERE gate = 'holding' AND concurrency_key = keys.key AND finished_at IS NULL
+          AND id <> ALL(%(ids)s::bigint[])
+    ) AS holding, LATERAL (
+        SELECT greatest(
+            (SELECT max(mine.most) FROM mine WHERE mine.key = keys.key),
+            (SELECT concurrency_limit FROM pillars.jobs
+             WHERE gate = 'parked' AND concurrency_key = keys.key AND finished_at IS NULL
+             ORDER BY priority, run_at, id LIMIT 1)
+        ) AS jobs
+    ) AS most
+), candidates AS MATERIALIZED (
+    SELECT row, id, key, most, priority, run_at, 'mine' AS whose FROM mine
+    UNION ALL
+    SELECT waiting.*, 'parked' FROM room, LATERAL (
+        SELECT ctid, id, concurrency_key, concurrency_limit, priority, run_at FROM pillars.jobs
+        WHERE gate = 'parked' AND concurrency_key = room.key AND finished_at IS NULL
+        ORDER BY priority, run_at, id LIMIT room.jobs
+    ) AS waiting
+    UNION ALL
+    SELECT waiting.*, 'open' FROM room, LATERAL (
+        SELECT ctid, id, concurrency_key, concurrency_limit, priority, run_at FROM pillars.jobs
+        WHERE gate = 'open' AND concurrency_key = room.key AND finished_at IS NULL
+          AND state IN ('available', 'failed') AND run_at <= coalesce(%(now)s::timestamptz, now())
+        ORDER BY priority, run_at, id LIMIT room.jobs
+    ) AS waiting
+), ranked AS MATERIALIZED (
+    SELECT candidates.row, candidates.id, whose,
+        holding + row_number() OVER (
+            PARTITION BY candidates.key ORDER BY priority, run_at, candidates.id
+        ) <= most AS admitted
+    FROM candidates JOIN room USING (key)
+)
+UPDATE pillars.jobs AS jobs
+SET gate = CASE WHEN whose = 'parked' THEN 'open' WHEN admitted THEN 'holding' ELSE 'parked' END
+        ::pillars.gate,
+    state = CASE WHEN whose = 'mine' AND NOT admitted THEN 'available' ELSE jobs.state END,
+    worker_id = CASE WHEN whose = 'mine' AND admitted THEN jobs.worker_id END,
+    started_at = CASE WHEN whose = 'mine' AND NOT admitted THEN NULL ELSE jobs.started_at END,
+    attempt = jobs.attempt - CASE WHEN whose = 'mine' AND NOT admitted THEN 1 ELSE 0 END
+FROM ranked
+WHERE jobs.ctid = ranked.row AND jobs.id = ranked.id
+  AND (whose = 'mine' AND jobs.state = 'running' AND jobs.worker_id = %(worker_id)s
+       OR whose = 'parked' AND admitted AND jobs.gate = 'parked' AND jobs.finished_at IS NULL)
+RETURNING jobs.id, whose, admitted
+
+-- name: stuck_keys
+-- Concurrency keys, the next in order, whose first parked job has room: whoever made the room was
+-- lost before it could open it. Returns how far it looked, too.
+-- index: jobs_keyed
+WITH RECURSIVE turn AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock(%(lock)s) AS mine
+), parked AS (
+    (SELECT concurrency_key AS key, concurrency_limit AS most, 1 AS number FROM pillars.jobs
+     WHERE gate = 'parked' AND concurrency_key > %(after)s AND finished_at IS NULL
+       AND (SELECT mine FROM turn)
+     ORDER BY concurrency_key, priority, run_at, id LIMIT 1)
+    UNION ALL
+    SELECT further.key, further.most, parked.number + 1
+    FROM parked, LATERAL (
+        SELECT concurrency_key AS key, concurrency_limit AS most FROM pillars.jobs
+        WHERE gate = 'parked' AND concurrency_key > parked.key AND finished_at IS NULL
+        ORDER BY concurrency_key, priority, run_at, id LIMIT 1
+    ) AS further
+    WHERE parked.number < %(limit)s
+)
+SELECT key, number = %(limit)s FROM parked, LATERAL (
+    SELECT count(*) AS jobs FROM (
+        SELECT FROM pillars.jobs
+        WHERE gate = 'holding' AND concurrency_key = parked.key AND finished_at IS NULL
+        LIMIT parked.most
+    ) AS holding
+) AS holding
+WHERE holding.jobs < most OR number = %(limit)s
+
+-- name: limited_queues
+-- Queues that have a limit and are not paused.
+SELECT name FROM pillars.queues
+WHERE paused_at IS NULL AND (concurrency IS NOT NULL OR rate IS NOT NULL)
+  AND (cardinality(%(queues)s::text[]) = 0 OR name = ANY(%(queues)s::text[]))
+ORDER BY name
+
+-- name: hold_queue
+-- One limited queue, held until the transaction ends: how many of its jobs may start by its rate, and
+-- the seconds until one more may. No row: another worker holds it.
+SELECT concurrency,
+    CASE WHEN rate IS NOT NULL THEN floor(filled.tokens)::integer END,
+    CASE WHEN rate IS NOT NULL THEN (1 - filled.tokens + floor(filled.tokens)) / rate END
+FROM pillars.queues, LATERAL (
+    SELECT least(burst, tokens + rate * extract(epoch FROM
+        coalesce(%(now)s::timestamptz, now()) - refilled_at)::float8) AS tokens
+) AS filled
+WHERE name = %(name)s AND paused_at IS NULL
+FOR UPDATE OF queues SKIP LOCKED
+
+-- name: count_holding
+-- How many jobs of a limited queue run, counted up to a limit.
+-- index: jobs_ready
+WITH RECURSIVE lanes AS (
+    (SELECT priority FROM pillars.jobs
+     WHERE finished_at IS NULL AND queue = %(name)s ORDER BY queue, priority LIMIT 1)
+    UNION ALL
+    SELECT further.priority
+    FROM lanes, LATERAL (
+        SELECT priority FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue = %(name)s AND priority > lanes.priority
+        ORDER BY queue, priority LIMIT 1
+    ) AS further
+)
+SELECT count(*) FROM (
+    SELECT FROM lanes, LATERAL (
+        SELECT FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue = %(name)s AND priority = lanes.priority
+          AND gate = 'holding'
+        LIMIT %(limit)s
+    ) AS holding
+    LIMIT %(limit)s
+) AS counted
+
+-- name: take_tokens
+-- Account for jobs of a limited queue that start now.
+UPDATE pillars.queues
+SET tokens = least(burst, tokens + rate * extract(epoch FROM
+        coalesce(%(now)s::timestamptz, now()) - refilled_at)::float8) - %(count)s,
+    refilled_at = coalesce(%(now)s::timestamptz, now())
+WHERE name = %(name)s AND rate IS NOT NULL
+
+-- name: put_queue
+-- Set a queue's limits, whole; it starts with a full burst.
+INSERT INTO pillars.queues (name, concurrency, rate, burst, tokens)
+VALUES (%(name)s, %(concurrency)s, %(rate)s, %(burst)s, %(burst)s)
+ON CONFLICT (name) DO UPDATE SET
+    concurrency = EXCLUDED.concurrency, rate = EXCLUDED.rate, burst = EXCLUDED.burst,
+    tokens = least(EXCLUDED.burst, queues.tokens), updated_at = now()
+
+-- name: pause_queue
+-- Start no more jobs of a queue, or start them again.
+INSERT INTO pillars.queues (name, paused_at)
+VALUES (%(name)s, CASE WHEN %(paused)s THEN now() END)
+ON CONFLICT (name) DO UPDATE SET
+    paused_at = CASE WHEN %(paused)s THEN coalesce(queues.paused_at, now()) END, updated_at = now()
+
+-- name: tidy_queues
+-- A row that neither limits nor pauses its queue goes away.
+DELETE FROM pillars.queues WHERE concurrency IS NULL AND rate IS NULL AND paused_at IS NULL
+
+-- name: list_queues
+-- Queues that are limited or paused.
+SELECT name, concurrency, rate, burst, paused_at FROM pillars.queues ORDER BY name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillars.db.statements import load_statements
 from pillars.queue import desk
-from pillars.queue.jobs import enqueue
+from pillars.queue.enqueue import enqueue
 from pillars.queue.states import JobState
 from pillars.server.fields import Field, integer_text, object_schema, one_of, read_object, text
 from pillars.server.job_bodies import (
@@ -68,7 +68,7 @@ async def retry_job(context: Context, call: Call) -> Answer:
 
 
 async def cancel_job(context: Context, call: Call) -> Answer:
-    """Cancel a job that waits."""
+    """Cancel a job that waits, or ask its worker to stop it."""
     reason = call.body.get("reason", "cancelled through the API")
     await desk.cancel_job(context.database, _id(call), reason)
     return await show_job(context, call)

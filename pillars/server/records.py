@@ -63,6 +63,8 @@ def _schema(hint: Any) -> dict[str, Any]:  # noqa: ANN401 - a type, or what typi
         return {**schema, "type": [schema["type"], "null"]}
     if origin is list:
         return {"type": "array", "items": _schema(get_args(hint)[0])}
+    if hint is Any:
+        return {}
     if origin is dict:
         return {"type": "object"}
     if isinstance(hint, type) and is_dataclass(hint):

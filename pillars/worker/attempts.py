@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # A job's policy may come from anywhere; PostgreSQL must be able to add the pause to an instant.
 LONGEST_PAUSE = 366 * 86_400.0
+_EXPIRED = "expired: it could not be started in the time it was given"
 # How long a thread that was told to stop may take to come back with its result.
 _LAST_WORD = 1.0
 
@@ -54,8 +55,8 @@ class Attempts:
             asyncio.CancelledError: the attempt was cut short while `cutting`; it has no result.
         """
         handler = self._registry.get(job.type)
-        if handler is None:
-            return self._unknown(job), None
+        if handler is None or job.expired:
+            return self._refused(job), None
         context = JobContext(job)
         enter_job(context)
         timeout = handler.timeout if job.timeout is None else job.timeout
@@ -108,7 +109,9 @@ class Attempts:
             return _raised(job, handler, raised), None
         return Ended(job.id, job.attempt, JobState.SUCCEEDED), None
 
-    def _unknown(self, job: Job) -> Ended:
+    def _refused(self, job: Job) -> Ended:
+        if job.expired:
+            return Ended(job.id, job.attempt, JobState.CANCELLED, _EXPIRED)
         # Retried like any failure: in a rolling deploy a newer worker may know the type.
         return _failed(job, DEFAULT_RETRY, self._registry.unknown(job.type))
 

@@ -57,8 +57,6 @@ class Finisher:
         self._lingered = False
         # What is being written, by kind and by the worker id that claimed it.
         self._batches: list[list[Outcome]] = []
-        # The first of them was sent; until it is acknowledged, who knows whether it was written.
-        self._begun = False
         self._linger = LINGER
         self._stepper = Stepper("finish", self._step, emit)
         self._room = asyncio.Event()
@@ -126,25 +124,20 @@ class Finisher:
         self._batches = list(groups.values())
 
     async def _write(self, batch: Sequence[Outcome]) -> None:
-        repeated, self._begun = self._begun, True
         worker_id = batch[0].worker_id
         results = [outcome.ended for outcome in batch if outcome.ended is not None]
-        if not results:
+        if results:
+            refused = set(await self._claims.finish(worker_id, results))
+        else:
             count = await self._claims.give_back(worker_id, [outcome.job for outcome in batch])
-            self._written()
-            self._emit(JobsReturned(count))
-            return
-        refused = set(await self._claims.finish(worker_id, results))
-        if refused and repeated:
-            doubtful = [result for result in results if result.job_id in refused]
-            refused.difference_update(await self._claims.written(worker_id, doubtful))
-        self._written()
-        self._report(batch, refused)
-
-    def _written(self) -> None:
         # Before anything is told of it: a listener that fails must not have it written again.
         self._batches.pop(0)
-        self._begun = False
+        if results:
+            self._report(batch, refused)
+        else:
+            self._emit(JobsReturned(count))
+        if await self._claims.make_room([outcome.job for outcome in batch]):
+            self._retrying(0.0)
 
     def _report(self, batch: Sequence[Outcome], refused: Collection[JobId]) -> None:
         pauses = []

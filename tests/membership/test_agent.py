@@ -9,7 +9,8 @@ from pillars.cluster.agent import Membership
 from pillars.cluster.members import list_members
 from pillars.cluster.ring import SLOTS
 from pillars.ground.events import MemberExpelled, MemberJoined, MembershipLost, RingMoved
-from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import NewJob
 from pillars.queue.upkeep import rescue
 from tests.helpers import FakeClock
 

@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from pillars.cron.ticker import FIRE
+from pillars.cron.ticker import FIRE, FIRE_AND_CANCEL
 from pillars.db.connection import conninfo
 from pillars.db.statements import Statement, load_statements
 from tests.conftest import TEMPLATE, database_url
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OWNERS = ("queue", "cluster", "cron", "telemetry", "server")
 # Parts of the fire statement, which is explained as a whole.
-PARTS = {"move_cursors", "insert_ticks", "count_fired"}
+PARTS = {"move_cursors", "insert_ticks", "cancel_overlapped", "count_fired"}
 HOT = {
     "claim",
     "next_due",
@@ -51,6 +51,8 @@ PARAMS: dict[str, Any] = {
     "after": 100_000,
     "ahead_by": 1.0,
     "attempts": [1] * 1000,
+    "channel": "pillars_jobs",
+    "counted": False,
     "cron_patience": 3.0,
     "error": "lost",
     "errors": ["boom"] * 1000,
@@ -60,6 +62,7 @@ PARAMS: dict[str, Any] = {
     "held": [1, 2, 3],
     "id": 150_000,
     "ids": BATCH,
+    "keys": ["k1", "k2"],
     "last": [1_900_000_000.0] * 1000,
     "late_by": 0.25,
     "lease": 5.0,
@@ -98,7 +101,9 @@ PARAMS: dict[str, Any] = {
 }
 # The same names with other meanings.
 OWN_PARAMS: dict[str, dict[str, Any]] = {
+    "admit": {"ids": BATCH[:20]},
     "claim": {"limit": 20},
+    "count_holding": {"name": "q1"},
     "depth": {"limit": 100_000},
     "heartbeat": {"id": WORKER},
     "history": {"limit": 50},
@@ -108,6 +113,7 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "remove_schedules": {"ids": [150_000]},
     "set_cursor": {"enabled": True, "paused": False, "next": 1_900_000_000.0},
     "soonest_schedules": {"limit": 100},
+    "stuck_keys": {"after": "", "limit": 500},
 }
 
 MEMBERS = """
@@ -135,6 +141,9 @@ INSERT INTO pillars.jobs (run_at, type, queue, priority)
 SELECT now() + make_interval(secs => CASE WHEN n % 2 = 0 THEN -n ELSE n END / 100.0), 'noop',
     'q' || n % 4, n % 3
 FROM generate_series(1, {waiting}) AS n;
+INSERT INTO pillars.jobs (run_at, type, queue, gate, concurrency_key, concurrency_limit, unique_key)
+SELECT now() - make_interval(secs => n), 'noop', 'q' || n % 4, 'parked', 'k' || n % 100, 1, 'u' || n
+FROM generate_series(1, {waiting} / 8) AS n;
 """
 START_JOBS = f"""
 UPDATE pillars.jobs SET state = 'running', attempt = 1, worker_id = '{WORKER}'
@@ -150,7 +159,7 @@ def every_statement() -> dict[str, Statement]:
             if name not in PARTS and (statement.index or name in HOT):
                 assert name not in found
                 found[name] = statement
-    return {**found, "fire": FIRE}
+    return {**found, "fire": FIRE, "fire_and_cancel": FIRE_AND_CANCEL}
 
 
 STATEMENTS = every_statement()

@@ -8,7 +8,8 @@ import pytest
 
 from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended
-from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import NewJob
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import MOST_RESCUES, rescue
 from tests.helpers import FakeClock

@@ -15,7 +15,8 @@ from pillars.queue.desk import (
     retry_job,
     show_job,
 )
-from pillars.queue.jobs import JobError, NewJob, enqueue
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import JobError, NewJob
 from pillars.queue.states import JobState
 
 if TYPE_CHECKING:

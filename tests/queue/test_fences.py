@@ -11,7 +11,8 @@ import pytest
 from pillars.db.statements import Statement
 from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended, Job
-from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import NewJob
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import rescue
 from tests.helpers import PATIENCE

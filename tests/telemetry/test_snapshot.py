@@ -10,7 +10,8 @@ import pytest
 from pillars.db.database import Database
 from pillars.ground.events import Events
 from pillars.ground.settings import Secret
-from pillars.queue.jobs import NewJob, enqueue
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import NewJob
 from pillars.telemetry.metrics import Metrics
 from pillars.telemetry.snapshot import INTERVAL, MAX_AGE, Horizon, Snapshot
 from tests.helpers import FakeClock

@@ -34,7 +34,8 @@ CREATE TABLE pillars.schedules (
     catchup         text NOT NULL DEFAULT 'last' CHECK (catchup IN ('none', 'last', 'all')),
     catchup_window  integer,
     catchup_limit   integer NOT NULL DEFAULT 100,
-    overlap         text NOT NULL DEFAULT 'allow' CHECK (overlap IN ('allow', 'skip')),
+    overlap         text NOT NULL DEFAULT 'allow' 
+                    CHECK (overlap IN ('allow', 'skip', 'buffer_one', 'cancel_other')),
     timeout         real,
     retry           jsonb,
     source          text NOT NULL DEFAULT 'file' CHECK (source IN ('file', 'api', 'code')),
@@ -64,12 +65,24 @@ CREATE TABLE pillars.schedule_sets (
     applied_at  timestamptz NOT NULL DEFAULT now()
 );
 
+-- Ticks whose jobs were enqueued ahead and taken back before their time, and why: the job's row is
+-- gone, so that the tick can be fired after all should the change be taken back.
+CREATE TABLE pillars.withdrawn_ticks (
+    schedule_id   bigint NOT NULL,
+    fire_at       timestamptz NOT NULL,
+    schedule      text NOT NULL,
+    reason        text NOT NULL,
+    withdrawn_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (schedule_id, fire_at, withdrawn_at)
+);
+
 -- ---------------------------------------------------------------- jobs
 --   available --claim--> running --finish--> succeeded
 --        ^                  |--------------> dead       (out of attempts, or it kills workers)
 --        |                  |--------------> failed     (claimable again at its later run_at)
 --        +---- rescue, return ----+
 --   available, failed --cancel--> cancelled
+--   running --cancel requested, seen by its worker--> cancelled
 --   skipped, missed: a tick that never became work, kept to answer "why did it not fire?"
 --
 -- Layout, measured: one partial index on "unfinished", whose columns a claim does not touch, and
@@ -80,6 +93,13 @@ CREATE TYPE pillars.job_state AS ENUM (
     'available', 'running', 'succeeded', 'failed', 'dead', 'cancelled', 'skipped', 'missed'
 );
 
+-- Jobs that share a concurrency key, or are of a queue with a limit, pass a gate:
+--   open --claim--> running --admitted--> holding --finish, fail, rescue, return--> open
+--                      |
+--                      +---no room---> parked --room again--> open
+-- A job is `holding` while it counts against its limit; a `parked` one is not offered to workers.
+CREATE TYPE pillars.gate AS ENUM ('open', 'parked', 'holding');
+
 CREATE TABLE pillars.jobs (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     schedule_id   bigint,
@@ -88,28 +108,40 @@ CREATE TABLE pillars.jobs (
     created_at    timestamptz NOT NULL DEFAULT now(),
     started_at    timestamptz,
     finished_at   timestamptz,
+    -- A job that could not be started by then is cancelled.
+    expires_at    timestamptz,
+    cancel_requested_at timestamptz,
+    -- unique_key is taken while the job is unfinished, and in any case until then.
+    unique_until  timestamptz,
     worker_id     uuid,
     timeout       real,
     state         pillars.job_state NOT NULL DEFAULT 'available',
-    -- Of a schedule whose ticks wait for this job's end.
-    exclusive     boolean NOT NULL DEFAULT false,
+    gate          pillars.gate NOT NULL DEFAULT 'open',
     slot          smallint NOT NULL DEFAULT floor(random() * 4096),
     priority      smallint NOT NULL DEFAULT 0,
     attempt       smallint NOT NULL DEFAULT 0,
     max_attempts  smallint CHECK (max_attempts > 0),
     rescues       smallint NOT NULL DEFAULT 0,
+    concurrency_limit smallint CHECK (concurrency_limit > 0),
     type          text NOT NULL CHECK (length(type) BETWEEN 1 AND 128),
     queue         text NOT NULL DEFAULT 'default' CHECK (length(queue) BETWEEN 1 AND 128),
     args          jsonb NOT NULL DEFAULT '{}',
     schedule      text,
     retry         jsonb,
+    unique_key    text CHECK (length(unique_key) BETWEEN 1 AND 256),
+    concurrency_key text CHECK (length(concurrency_key) BETWEEN 1 AND 256),
+    -- W3C trace context of whoever enqueued it.
+    trace         text,
     error         text,
     reason        text,
+    result        jsonb,
     -- A long outage's misses are folded into one row: from fire_at until fire_until.
     ticks         integer,
     fire_until    timestamptz,
     CHECK ((finished_at IS NULL) = (state IN ('available', 'running', 'failed'))),
-    CHECK ((state = 'running') = (worker_id IS NOT NULL AND finished_at IS NULL))
+    CHECK ((state = 'running') = (worker_id IS NOT NULL AND finished_at IS NULL)),
+    CHECK ((concurrency_key IS NULL) = (concurrency_limit IS NULL)),
+    CHECK (gate <> 'parked' OR state <> 'running')
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0,
@@ -121,30 +153,78 @@ CREATE TABLE pillars.jobs (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- What can be worked on, lane by lane in working order.
-CREATE INDEX jobs_ready ON pillars.jobs (queue, priority, run_at, id) WHERE finished_at IS NULL;
+-- What can be worked on, lane by lane in working order; what is parked lies aside.
+CREATE INDEX jobs_ready ON pillars.jobs (queue, priority, gate, run_at, id)
+    WHERE finished_at IS NULL;
 
 -- The second lock on the door: one row for each tick of a schedule.
 CREATE UNIQUE INDEX jobs_tick ON pillars.jobs (schedule_id, fire_at) WHERE schedule_id IS NOT NULL;
 
--- Does a job of this schedule still wait or run? Asked for schedules with overlap: skip alone.
-CREATE INDEX jobs_exclusive ON pillars.jobs (schedule_id) WHERE exclusive AND finished_at IS NULL;
+-- Who holds and who waits for a concurrency key. A schedule whose ticks must not overlap has one.
+CREATE INDEX jobs_keyed ON pillars.jobs (gate, concurrency_key, priority, run_at, id)
+    WHERE concurrency_key IS NOT NULL AND finished_at IS NULL;
+
+-- A unique key is held by one job.
+CREATE UNIQUE INDEX jobs_unique ON pillars.jobs (unique_key)
+    WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL);
+
+-- Running jobs that shall be stopped: a handful at any time.
+CREATE INDEX jobs_cancelling ON pillars.jobs (id)
+    WHERE cancel_requested_at IS NOT NULL AND finished_at IS NULL;
+
+-- Queues that are limited or paused; a queue without a row is neither. `rate` is starts a second
+-- on average, `burst` how many may start at once; `tokens` were left at `refilled_at`.
+CREATE TABLE pillars.queues (
+    name         text PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 128),
+    concurrency  integer CHECK (concurrency > 0),
+    rate         double precision CHECK (rate > 0),
+    burst        integer NOT NULL DEFAULT 1 CHECK (burst > 0),
+    tokens       double precision NOT NULL DEFAULT 0,
+    refilled_at  timestamptz NOT NULL DEFAULT now(),
+    paused_at    timestamptz,
+    updated_at   timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 30);
 
 -- Enqueue from any language, inside the caller's own transaction:
 --   SELECT pillars.enqueue('mail.welcome', '{"to": "a@example.org"}');
+-- Returns the job's id; with a unique_key that is taken, the id of the job that holds it.
 CREATE FUNCTION pillars.enqueue(
-    type          text,
-    args          jsonb       DEFAULT '{}',
-    queue         text        DEFAULT 'default',
-    priority      integer     DEFAULT 0,
-    run_at        timestamptz DEFAULT NULL,
-    max_attempts  integer     DEFAULT NULL,
-    timeout       real        DEFAULT NULL
+    type               text,
+    args               jsonb       DEFAULT '{}',
+    queue              text        DEFAULT 'default',
+    priority           integer     DEFAULT 0,
+    run_at             timestamptz DEFAULT NULL,
+    max_attempts       integer     DEFAULT NULL,
+    timeout            real        DEFAULT NULL,
+    unique_key         text        DEFAULT NULL,
+    unique_for         interval    DEFAULT NULL,
+    concurrency_key    text        DEFAULT NULL,
+    concurrency_limit  integer     DEFAULT NULL,
+    expires_in         interval    DEFAULT NULL
 ) RETURNS bigint LANGUAGE sql AS $$
-    INSERT INTO pillars.jobs (type, args, queue, priority, run_at, max_attempts, timeout)
-    VALUES ($1, coalesce($2, '{}'), coalesce($3, 'default'), coalesce($4, 0)::smallint,
-            coalesce($5, now()), $6::smallint, $7)
-    RETURNING id
+    UPDATE pillars.jobs SET unique_until = NULL
+    WHERE unique_key = $8 AND finished_at IS NOT NULL AND unique_until <= now();
+
+    INSERT INTO pillars.jobs (
+        type, args, queue, priority, run_at, max_attempts, timeout, slot,
+        unique_key, unique_until, concurrency_key, concurrency_limit, expires_at
+    )
+    SELECT $1, coalesce($2, '{}'), coalesce($3, 'default'), coalesce($4, 0)::smallint, due,
+        $6::smallint, $7, coalesce(hashtext($8) & 4095, floor(random() * 4096)),
+        $8, CASE WHEN $8 IS NOT NULL THEN now() + $9 END,
+        $10, CASE WHEN $10 IS NOT NULL THEN coalesce($11, 1)::smallint END, due + $12
+    FROM coalesce($5, now()) AS due
+    ON CONFLICT (unique_key)
+        WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL)
+        DO NOTHING;
+
+    SELECT pg_notify('pillars_jobs', '')
+    WHERE coalesce($5, now()) < now() + interval '1 second';
+
+    SELECT CASE WHEN $8 IS NULL THEN currval(pg_get_serial_sequence('pillars.jobs', 'id')) ELSE (
+        SELECT id FROM pillars.jobs
+        WHERE unique_key = $8 AND (finished_at IS NULL OR unique_until IS NOT NULL)
+    ) END
 $$;
 
 -- ---------------------------------------------------------------- cluster

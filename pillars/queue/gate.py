@@ -1,0 +1,97 @@
+"""The gate: how many of the jobs that share a concurrency key run at a time.
+
+A claim takes such a job like any other, and then asks for its admission. Under a lock of the key,
+which every admission takes first and holds until it commits, the worker counts the jobs that hold
+the key and decides: a job with room becomes `holding` and runs; one without is parked, out of the
+sight of claims. Whoever ends a job of the key admits again, which opens the parked job that is
+next. So a waiting job costs one claim, however long the line, and nothing is counted twice: what
+holds a key is read from the jobs themselves, never from a counter that could drift.
+
+A worker that dies between its claim and the admission leaves a running job, which is rescued like
+any other; one that dies between the end of a job and the admission leaves a parked job with room,
+which the `GateKeeper` of any worker opens within a second or two.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pillars.db.connection import fetch
+from pillars.queue.jobs import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pillars.db.database import Link
+    from pillars.ground.clock import Clock
+    from pillars.queue.claims import Job
+    from pillars.queue.states import JobId
+
+# Advisory locks of two numbers: this one and the hash of the key.
+_LOCK = 0x676174
+_TURN = 0x67617465
+_PAGE = 500
+_LOOK_EVERY = 1.0
+_NOBODY = UUID(int=0)
+
+
+class Gate:
+    """Admits jobs over a link of the caller's."""
+
+    def __init__(self, link: Link, clock: Clock) -> None:
+        """Use this link; the clock lets a test own the time."""
+        self._link = link
+        self._clock = clock
+
+    async def admit(self, worker_id: UUID, jobs: Sequence[Job]) -> dict[JobId, bool]:
+        """Say of each claimed job whether it may run; one that may not is on the queue again.
+
+        A job that is missing in the answer changed meanwhile: nothing was decided.
+        """
+        keys = {job.concurrency_key for job in jobs if job.concurrency_key is not None}
+        rows = await self._decide(worker_id, [job.id for job in jobs], keys)
+        return {job_id: admitted for job_id, whose, admitted in rows if whose == "mine"}
+
+    async def open(self, keys: Iterable[str]) -> int:
+        """Open parked jobs of these keys as far as there is room; returns how many."""
+        return len(await self._decide(_NOBODY, [], keys))
+
+    async def _decide(
+        self,
+        worker_id: UUID,
+        ids: Sequence[int],
+        keys: Iterable[str],
+    ) -> Sequence[tuple[JobId, str, bool]]:
+        params = {
+            "worker_id": worker_id,
+            "ids": list(ids),
+            "keys": list(keys),
+            "lock": _LOCK,
+            "now": self._clock.database_now(),
+        }
+        async with self._link.transaction() as connection:
+            # Two statements: the second must see what was committed while the first waited.
+            await fetch(connection, SQL["lock_keys"], params)
+            return await fetch(connection, SQL["admit"], params)
+
+
+class GateKeeper:
+    """Looks for parked jobs that nobody will open; one worker at a time does."""
+
+    def __init__(self, link: Link, clock: Clock) -> None:
+        """Look over this link."""
+        self._link = link
+        self._gate = Gate(link, clock)
+        self._after = ""
+
+    async def step(self) -> float:
+        """Look at a page of keys; returns the seconds until the next."""
+        params = {"after": self._after, "limit": _PAGE, "lock": _TURN}
+        rows = await self._link.fetch(SQL["stuck_keys"], params)
+        if rows:
+            await self._gate.open(row[0] for row in rows)
+        last_of_page = [key for key, last in rows if last]
+        self._after = last_of_page[0] if last_of_page else ""
+        return _LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret

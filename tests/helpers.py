@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID, uuid4
 
 from pillars.ground.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import psycopg
+
 E = TypeVar("E", bound=Event)
 PATIENCE = 30.0
+
+
+def new_member(sql: psycopg.Connection[Any]) -> UUID:
+    """The id of a worker that is a member."""
+    identity = uuid4()
+    sql.execute(
+        "INSERT INTO pillars.members (id, role, name, state, pid, app_version) "
+        "VALUES (%s, 'worker', 'w', 'active', 1, '0')",
+        (identity,),
+    )
+    return identity
 
 
 class RecordingListener:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -12,9 +12,11 @@ from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import MOST_RESCUES, rescue
-from tests.helpers import FakeClock
+from tests.helpers import FakeClock, new_member
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import psycopg
 
     from pillars.db.database import Database
@@ -27,17 +29,7 @@ def claims(database: Database) -> Claims:
 
 @pytest.fixture
 def worker(sql: psycopg.Connection[Any]) -> UUID:
-    return member(sql)
-
-
-def member(sql: psycopg.Connection[Any]) -> UUID:
-    identity = uuid4()
-    sql.execute(
-        "INSERT INTO pillars.members (id, role, name, state, pid, app_version) "
-        "VALUES (%s, 'worker', 'w', 'active', 1, '0')",
-        (identity,),
-    )
-    return identity
+    return new_member(sql)
 
 
 async def put(database: Database, *jobs: NewJob) -> list[int]:
@@ -117,7 +109,7 @@ async def test_a_finish_is_refused_once_the_job_was_given_to_another(
     (late,) = await claims.claim(worker, [], 1)
     async with database.transaction() as connection:
         assert await rescue(connection, [worker]) == 1
-    other = member(sql)
+    other = new_member(sql)
     (again,) = await claims.claim(other, [], 1)
 
     refused = await claims.finish(worker, [Ended(late.id, late.attempt, JobState.SUCCEEDED)])
@@ -177,7 +169,7 @@ async def test_a_job_that_outlives_too_many_workers_is_dead(
     await put(database, NewJob("poison"))
 
     for _ in range(MOST_RESCUES):
-        lost = member(sql)
+        lost = new_member(sql)
         assert len(await claims.claim(lost, [], 1)) == 1
         async with database.transaction() as connection:
             await rescue(connection, [lost])
@@ -192,6 +184,9 @@ async def test_two_workers_never_get_the_same_job(
     await put(database, *(NewJob("a") for _ in range(50)))
     one, two = (Claims(database.link(f"c{n}"), SystemClock()) for n in range(2))
 
-    first, second = await one.claim(member(sql), [], 30), await two.claim(member(sql), [], 30)
+    first, second = (
+        await one.claim(new_member(sql), [], 30),
+        await two.claim(new_member(sql), [], 30),
+    )
 
     assert len({job.id for job in first + second}) == len(first) + len(second) == 50

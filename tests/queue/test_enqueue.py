@@ -1,0 +1,200 @@
+"""Unique keys, expiry, and the SQL function that other languages call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pillars.ground.clock import SystemClock
+from pillars.ground.events import JobsEnqueued
+from pillars.queue.claims import Claims, Ended
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import JobError, NewJob, check_job
+from pillars.queue.states import JobState
+from pillars.queue.upkeep import Pruner
+from tests.helpers import new_member
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pillars.db.database import Database
+    from tests.helpers import RecordingListener
+
+
+async def put(database: Database, *jobs: NewJob) -> list[int]:
+    async with database.connection() as connection:
+        return list(await enqueue(connection, jobs))
+
+
+async def run_all(database: Database, sql: psycopg.Connection[Any]) -> int:
+    claims, worker = Claims(database.link("claims"), SystemClock()), new_member(sql)
+    jobs = await claims.claim(worker, [], 100)
+    await claims.finish(worker, [Ended(job.id, job.attempt, JobState.SUCCEEDED) for job in jobs])
+    return len(jobs)
+
+
+def count(sql: psycopg.Connection[Any]) -> int:
+    return len(sql.execute("SELECT FROM pillars.jobs").fetchall())
+
+
+async def test_while_an_unfinished_job_has_the_key_its_id_is_the_answer(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    first = await put(database, NewJob("a", unique_key="k"))
+
+    assert await put(database, NewJob("b", unique_key="k")) == first
+    assert count(sql) == 1
+
+
+async def test_once_the_job_has_ended_its_key_is_free(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    first = await put(database, NewJob("a", unique_key="k"))
+    await run_all(database, sql)
+
+    assert await put(database, NewJob("a", unique_key="k")) != first
+
+
+async def test_a_key_with_a_window_is_kept_after_the_job_has_ended(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    job = NewJob("a", unique_key="k", unique_for=3600)
+    first = await put(database, job)
+    await run_all(database, sql)
+
+    assert await put(database, job) == first
+
+
+async def test_a_key_is_free_when_its_window_is_over_and_the_job_has_ended(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    job = NewJob("a", unique_key="k", unique_for=3600)
+    first = await put(database, job)
+    sql.execute("UPDATE pillars.jobs SET unique_until = now() - interval '1 s'")
+    assert await put(database, job) == first
+    await run_all(database, sql)
+
+    assert await put(database, job) != first
+
+
+async def test_in_one_batch_each_job_gets_its_id_and_a_repeated_key_the_first_ones(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    (taken,) = await put(database, NewJob("old", unique_key="old"))
+
+    ids = await put(
+        database,
+        NewJob("plain"),
+        NewJob("a", unique_key="k"),
+        NewJob("again", unique_key="k"),
+        NewJob("b", unique_key="old"),
+        NewJob("last"),
+    )
+
+    rows = sql.execute("SELECT type, id FROM pillars.jobs")
+    named: dict[str, int] = dict(rows.fetchall())
+    assert ids == [named["plain"], named["a"], named["a"], taken, named["last"]]
+    assert "again" not in named
+
+
+async def test_of_many_who_enqueue_the_same_key_at_once_one_does_and_all_learn_its_id(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    found = await asyncio.gather(*(put(database, NewJob("a", unique_key="k")) for _ in range(20)))
+
+    assert len({ids[0] for ids in found}) == 1
+    assert count(sql) == 1
+
+
+async def test_only_jobs_that_were_inserted_are_reported(
+    database: Database, events: RecordingListener
+) -> None:
+    async with database.connection() as connection:
+        jobs = [NewJob("a", unique_key="k"), NewJob("b", unique_key="k")]
+        await enqueue(connection, jobs, events)
+
+    assert events.of(JobsEnqueued) == [JobsEnqueued("default", 1)]
+
+
+async def test_a_batch_that_fails_leaves_none(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    with pytest.raises(JobError, match="unique_key"):
+        await put(database, NewJob("a", unique_key="k"), NewJob("b", unique_key=""))
+
+    assert count(sql) == 0
+
+
+async def test_a_key_that_is_kept_for_a_time_outlives_the_retention_of_its_job(
+    database: Database, sql: psycopg.Connection[Any], events: RecordingListener
+) -> None:
+    await put(database, NewJob("a", unique_key="k", unique_for=3600), NewJob("b"))
+    await run_all(database, sql)
+    sql.execute("UPDATE pillars.jobs SET finished_at = now() - interval '1 h'")
+
+    await Pruner(database.link("prune"), 60.0, 60.0, events).step()
+
+    assert sql.execute("SELECT type FROM pillars.jobs").fetchall() == [("a",)]
+
+
+async def test_a_job_that_is_claimed_too_late_is_marked_expired(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    await put(database, NewJob("late", expires_in=60), NewJob("good", expires_in=60), NewJob("any"))
+    sql.execute("UPDATE pillars.jobs SET expires_at = now() - interval '1 s' WHERE type = 'late'")
+
+    jobs = await Claims(database.link("claims"), SystemClock()).claim(new_member(sql), [], 10)
+
+    assert {job.type: job.expired for job in jobs} == {"late": True, "good": False, "any": None}
+
+
+@pytest.mark.parametrize(
+    ("job", "sentence"),
+    [
+        (NewJob("a", unique_for=5), "unique_for needs a unique_key"),
+        (NewJob("a", concurrency_limit=5), "concurrency_limit needs a concurrency_key"),
+        (NewJob("a", concurrency_key="k", concurrency_limit=0), "out of range: 1 to 1000"),
+        (NewJob("a", concurrency_key="schedule:x"), "may not begin with 'schedule:'"),
+        (NewJob("a", unique_key="k" * 257), "1 to 256 characters"),
+        (NewJob("a", unique_key="k\0"), "NUL"),
+        (NewJob("a", expires_in=0), "expires_in 0 is out of range"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_sent(job: NewJob, sentence: str) -> None:
+    with pytest.raises(JobError, match=sentence):
+        check_job(job)
+
+
+def test_the_sql_function_returns_the_id_of_the_job_that_holds_the_key(
+    sql: psycopg.Connection[Any],
+) -> None:
+    call = "SELECT pillars.enqueue('a', unique_key => 'k', unique_for => '1 h')"
+    first, second = sql.execute(call).fetchone(), sql.execute(call).fetchone()
+
+    assert first == second
+    assert count(sql) == 1
+
+
+def test_the_sql_function_takes_all_that_a_job_can_have(sql: psycopg.Connection[Any]) -> None:
+    sql.execute(
+        "SELECT pillars.enqueue('a', '{\"n\": 1}', 'q', 5, now() + interval '1 h', 3, 2.5, "
+        "concurrency_key => 'c', concurrency_limit => 4, expires_in => '10 s')"
+    )
+
+    row = sql.execute(
+        "SELECT type, args, queue, priority, max_attempts, timeout, concurrency_key, "
+        "concurrency_limit, expires_at - run_at = '10 s' FROM pillars.jobs"
+    ).fetchone()
+    assert row == ("a", {"n": 1}, "q", 5, 3, 2.5, "c", 4, True)
+
+
+def test_the_sql_function_wakes_the_workers(sql: psycopg.Connection[Any], dsn: Any) -> None:
+    import psycopg  # noqa: PLC0415 - for one more connection
+
+    with psycopg.connect(dsn.reveal(), autocommit=True) as listener:
+        listener.execute("LISTEN pillars_jobs")
+        sql.execute("SELECT pillars.enqueue('a')")
+
+        assert [note.channel for note in listener.notifies(timeout=30, stop_after=1)]

@@ -1,0 +1,190 @@
+"""Limits of whole queues: at a time, a second, and not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import NewJob
+from pillars.queue.limits import (
+    QueueLimitError,
+    QueueLimits,
+    limit_queue,
+    list_limits,
+    pause_queue,
+)
+from pillars.queue.states import JobState
+from tests.helpers import FakeClock, new_member
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    import psycopg
+
+    from pillars.db.database import Database
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def claims(database: Database, clock: FakeClock) -> Claims:
+    return Claims(database.link("claims"), clock)
+
+
+@pytest.fixture
+def worker(sql: psycopg.Connection[Any]) -> UUID:
+    return new_member(sql)
+
+
+async def put(database: Database, queue: str, count: int, **more: Any) -> None:
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("noop", queue=queue, **more) for _ in range(count)])
+
+
+def queues(jobs: Sequence[Job]) -> list[str]:
+    return sorted(job.queue for job in jobs)
+
+
+async def test_of_a_limited_queue_no_more_run_than_its_limit_and_others_go_on(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await limit_queue(database, QueueLimits("slow", concurrency=2))
+    await put(database, "slow", 5)
+    await put(database, "fast", 3)
+
+    assert queues(await claims.claim(worker, [], 10)) == ["fast"] * 3 + ["slow"] * 2
+    assert await claims.claim(worker, [], 10) == []
+
+
+async def test_the_end_of_a_job_makes_room_for_the_next_of_its_queue(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await limit_queue(database, QueueLimits("slow", concurrency=1))
+    await put(database, "slow", 2)
+    (job,) = await claims.claim(worker, [], 10)
+
+    await claims.finish(worker, [Ended(job.id, job.attempt, JobState.SUCCEEDED)])
+
+    assert await claims.make_room([job])
+    assert len(await claims.claim(worker, [], 10)) == 1
+
+
+async def test_the_limit_counts_the_jobs_of_all_workers(
+    database: Database, clock: FakeClock, sql: psycopg.Connection[Any]
+) -> None:
+    await limit_queue(database, QueueLimits("slow", concurrency=3))
+    await put(database, "slow", 20)
+    sides = [Claims(database.link(f"w{n}"), clock) for n in range(4)]
+
+    for _ in range(3):
+        await asyncio.gather(*(side.claim(new_member(sql), [], 2) for side in sides))
+
+    rows = sql.execute("SELECT count(*) FROM pillars.jobs WHERE state = 'running'").fetchone()
+    assert rows == (3,)
+
+
+async def test_a_rate_lets_a_burst_start_and_then_so_many_a_second(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("api", rate=2.0, burst=3))
+    await put(database, "api", 20, run_at=clock.now)
+
+    found = []
+    for _ in range(4):
+        found.append(len(await claims.claim(worker, [], 10)))
+        clock.now += timedelta(seconds=1)
+
+    assert found == [3, 2, 2, 2]
+
+
+async def test_the_claimer_learns_when_the_rate_lets_the_next_job_start(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("api", rate=0.25))
+    await put(database, "api", 2, run_at=clock.now)
+    assert len(await claims.claim(worker, [], 10)) == 1
+
+    await claims.claim(worker, [], 10)
+
+    assert await claims.next_due([]) == pytest.approx(4.0)
+
+
+async def test_of_a_paused_queue_no_job_starts_and_once_resumed_all_do(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await put(database, "q", 2, run_at=clock.now)
+    await pause_queue(database, "q", paused=True)
+
+    assert await claims.claim(worker, [], 10) == []
+    assert await claims.next_due([]) is None
+
+    await pause_queue(database, "q", paused=False)
+
+    assert len(await claims.claim(worker, [], 10)) == 2
+
+
+async def test_a_pause_leaves_the_limits_alone_and_the_limits_the_pause(
+    database: Database,
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=2))
+    await pause_queue(database, "q", paused=True)
+    await limit_queue(database, QueueLimits("q", concurrency=4, rate=1.5, burst=2))
+
+    (limits,) = await list_limits(database)
+
+    assert (limits.concurrency, limits.rate, limits.burst) == (4, 1.5, 2)
+    assert limits.paused_at is not None
+
+
+async def test_a_queue_without_limits_has_no_row(database: Database) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=2))
+    await limit_queue(database, QueueLimits("q"))
+
+    assert await list_limits(database) == []
+
+
+async def test_a_worker_of_other_queues_leaves_the_limited_one_alone(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await limit_queue(database, QueueLimits("slow", concurrency=2))
+    await put(database, "slow", 1)
+
+    assert await claims.claim(worker, ["fast"], 10) == []
+
+
+async def test_a_job_counts_against_its_key_and_its_queue(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=3))
+    await put(database, "q", 2, concurrency_key="a")
+    await put(database, "q", 4)
+
+    found = [await claims.claim(worker, [], 10) for _ in range(3)]
+
+    assert [sum(job.concurrency_key == "a" for job in jobs) for jobs in found] == [1, 0, 0]
+    assert sum(map(len, found)) == 3
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        QueueLimits("q", concurrency=0),
+        QueueLimits("q", rate=-1.0),
+        QueueLimits("q", burst=0),
+        QueueLimits("no name"),
+    ],
+)
+async def test_limits_that_make_no_sense_are_refused(
+    database: Database, limits: QueueLimits
+) -> None:
+    with pytest.raises(QueueLimitError):
+        await limit_queue(database, limits)

@@ -1,77 +1,27 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pillars.cluster.ring import SLOTS, slot_of
-from pillars.cron.book import reconcile
-from pillars.cron.definition import parse_schedule
-from pillars.cron.ticker import BATCH, MOST_TICKS, Fired, OwnTicker, SweepTicker
+from pillars.cron.ticker import BATCH, MOST_TICKS, Fired
 from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
+from tests.cron.ticking import NOON, at, own, rows, schedule, sweep, write
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
     import psycopg
 
-    from pillars.cron.definition import Schedule
     from pillars.db.database import Database
     from tests.helpers import RecordingListener
 
-ALL_SLOTS = b"\xff" * (SLOTS // 8)
 NO_SLOTS = bytes(SLOTS // 8)
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock(NOON)
-
-
-def schedule(name: str = "s", **keys: Any) -> Schedule:
-    timing = {} if keys.keys() & {"cron", "every", "at"} else {"every": "10s"}
-    return parse_schedule({"name": name, "job": "noop", **timing, **keys})
-
-
-async def write(
-    database: Database,
-    sql: psycopg.Connection[Any],
-    *schedules: Schedule,
-    cursor: datetime = NOON,
-) -> None:
-    async with database.transaction() as connection:
-        await reconcile(connection, schedules, {})
-    sql.execute("UPDATE pillars.schedules SET next_fire_at = %s", (cursor,))
-
-
-def own(
-    database: Database,
-    events: RecordingListener,
-    clock: FakeClock,
-    slots: bytes = ALL_SLOTS,
-    lookahead: float = 5.0,
-) -> OwnTicker:
-    return OwnTicker(
-        database.link("ticker"),
-        slots=lambda: slots,
-        progressed=lambda: None,
-        lookahead=lookahead,
-        emit=events,
-        clock=clock,
-    )
-
-
-def sweep(database: Database, events: RecordingListener, clock: FakeClock) -> SweepTicker:
-    return SweepTicker(database.link("sweeper"), lookahead=5.0, emit=events, clock=clock)
-
-
-def rows(sql: psycopg.Connection[Any], columns: str = "state, fire_at") -> list[tuple[Any, ...]]:
-    return sql.execute(f"SELECT {columns} FROM pillars.jobs ORDER BY fire_at").fetchall()
-
-
-def at(seconds: float) -> datetime:
-    return NOON + timedelta(seconds=seconds)
 
 
 async def test_a_tick_is_enqueued_ahead_of_its_time(
@@ -347,49 +297,3 @@ async def test_jitter_delays_the_start_and_leaves_the_tick(
     assert {fire_at for (fire_at,) in rows(sql, "fire_at")} == {NOON}
     assert len(shifts) > 10
     assert 0 <= min(shifts) <= max(shifts) < 30
-
-
-async def test_with_overlap_skip_a_tick_is_decided_at_its_time_and_waits_for_no_job(
-    database: Database,
-    sql: psycopg.Connection[Any],
-    events: RecordingListener,
-    clock: FakeClock,
-) -> None:
-    await write(database, sql, schedule(overlap="skip"), cursor=at(5))
-    ticker = own(database, events, clock)
-
-    await ticker.step()
-    assert rows(sql) == []
-    clock.advance(5)
-    await ticker.step()
-    clock.advance(5)
-    sql.execute("UPDATE pillars.schedules SET next_fire_at = %s", (at(10),))
-    await ticker.step()
-    sql.execute(
-        "UPDATE pillars.jobs SET state = 'succeeded', finished_at = now() WHERE reason IS NULL"
-    )
-    clock.advance(10)
-    await ticker.step()
-
-    assert rows(sql) == [("succeeded", at(5)), ("skipped", at(10)), ("available", at(20))]
-    assert rows(sql, "reason")[1] == (
-        "overlap: skip, and the job of an earlier tick has not ended",
-    )
-    assert [event.outcomes for event in events.of(TicksFired)] == [
-        {"enqueued": 1},
-        {"skipped": 1},
-        {"enqueued": 1},
-    ]
-
-
-async def test_with_overlap_skip_only_the_newest_of_several_late_ticks_is_enqueued(
-    database: Database,
-    sql: psycopg.Connection[Any],
-    events: RecordingListener,
-    clock: FakeClock,
-) -> None:
-    await write(database, sql, schedule(every="5s", overlap="skip"), cursor=at(-10))
-
-    await own(database, events, clock).step()
-
-    assert rows(sql) == [("skipped", at(-10)), ("skipped", at(-5)), ("available", at(0))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -114,11 +115,21 @@ def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     check = _command(verbs, "check", "files:check", "check the files; all faults at once")
     diff = _command(verbs, "diff", "diff:diff", "show what applying the files would change")
     apply = _command(verbs, "apply", "files:apply", "apply the files now, whatever is in force")
-    for parser in (check, diff, apply):
+    spread = _command(verbs, "spread", "spread:show_spread", "show in which minutes jobs start")
+    spread.add_argument(
+        "--date", type=_date, metavar="YYYY-MM-DD", help="default: 24 hours from this one on"
+    )
+    spread.add_argument("--timezone", default="UTC", metavar="ZONE", help="of day and hours")
+    spread.add_argument(
+        "--installed", action="store_true", help="what is in force, not what the files say"
+    )
+    spread.add_argument("--svg", type=_svg, metavar="FILE", help="draw the picture there as well")
+    for parser in (check, diff, apply, spread):
         _schedules_dir(parser)
     diff.add_argument(
         "--days", type=_days, default=7, metavar="N", help="how far to look ahead (default 7)"
     )
+    _add_imports(verbs)
     listing = _command(verbs, "list", "schedules:listing", "list schedules")
     listing.add_argument("--soonest", action="store_true", help="those that fire next, first")
     show = _command(verbs, "show", "schedules:show", "show one schedule")
@@ -132,8 +143,33 @@ def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     upcoming.add_argument("-n", type=_few, default=10, help="how many (default 10)")
     for parser in (listing, history):
         parser.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
-    for parser in (check, diff, apply, listing, show, upcoming, history):
+    for parser in (check, diff, apply, spread, listing, show, upcoming, history):
         _json(parser)
+
+
+def _add_imports(verbs: Commands[argparse.ArgumentParser]) -> None:
+    group = verbs.add_parser("import", help="write a file from another scheduler's schedules")
+    sources = group.add_subparsers(title="sources", metavar="SOURCE", required=True)
+    crontab = _command(sources, "crontab", "imports:crontab", "import a crontab")
+    kubernetes = _command(sources, "kubernetes", "imports:kubernetes", "import CronJob manifests")
+    celery = _command(sources, "celery", "imports:celery", "import a beat_schedule")
+    for parser, job in ((crontab, "shell"), (kubernetes, "container")):
+        parser.add_argument("file", type=Path, metavar="FILE", help="- reads standard input")
+        parser.add_argument("--job", default=job, metavar="TYPE", help=f"default {job}")
+    crontab.add_argument("--system", action="store_true", help="the sixth field is a user")
+    celery.add_argument(
+        "source", metavar="SOURCE", help="FILE.py, FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE"
+    )
+    celery.add_argument(
+        "--execute", action="store_true", help="import the module, which runs its code"
+    )
+    for parser in (crontab, kubernetes, celery):
+        parser.add_argument("--timezone", metavar="ZONE", help="where the source names none")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+        parser.add_argument("--force", action="store_true", help="overwrite the file")
+        parser.add_argument(
+            "--strict", action="store_true", help="exit code 1 if anything was not translated"
+        )
 
 
 def _add_jobs(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -191,6 +227,19 @@ def _days(text: str) -> int:
     if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= _MOST_DAYS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MOST_DAYS}")
     return int(text)
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2026-10-25") from None
+
+
+def _svg(text: str) -> Path:
+    if not text.endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end with .svg")
+    return Path(text)
 
 
 def _port(text: str) -> int:

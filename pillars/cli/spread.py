@@ -1,0 +1,202 @@
+"""`pillars schedules spread`: a picture of how many jobs start in each minute of a day."""
+
+from __future__ import annotations
+
+import math
+import sys
+from datetime import UTC, date, datetime, time, timedelta
+from html import escape
+from typing import TYPE_CHECKING, Final, TypeVar
+from zoneinfo import ZoneInfo
+
+from pillars.cli.context import settings_from, with_database
+from pillars.cli.output import console, print_json, print_table
+from pillars.cron.files import load_directory
+from pillars.cron.spread import MINUTE, spread
+from pillars.cron.survey import Firing, firings_in_force
+from pillars.cron.zones import zone_names
+from pillars.ground.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pillars.cron.spread import Spread
+
+T = TypeVar("T")
+
+_HOUR: Final = 60
+_DAY: Final = 86_400
+# From nothing to the busiest minute, by orders of magnitude: a stampede does not hide the rest.
+_PLAIN: Final = " .:-=+*#%@"
+_BLOCKS: Final = " ░▒▓█"
+_COLOURS: Final = ("black", "green", "cyan", "yellow", "red")
+_HEX: Final = ("#f4f4f4", "#bfe3c0", "#7cc4d8", "#f2c14e", "#d1495b")
+# With a bar only what may take a second or more.
+_MANY: Final = 1_000
+# A minute with so many times the mean, and so many schedules, is worth advice.
+_STAMPEDE, _HERD = 3, 5
+_CELL: Final = 12
+
+
+def show_spread(arguments: argparse.Namespace) -> int:
+    """Show in which minutes of a day jobs start, and the busiest ones."""
+    zone = _zone(arguments.timezone)
+    start, end = _window(arguments.date, zone)
+    firings = _firings(arguments)
+    told = spread(firings, start, end, _progress if len(firings) > _MANY else iter)
+    if arguments.svg is not None:
+        arguments.svg.write_text(_svg(told, zone), encoding="utf-8")
+    if arguments.json:
+        _print_json(told, end, arguments.timezone)
+    else:
+        _print_picture(told, zone)
+        _print_busiest(told, zone)
+    return 0
+
+
+def _zone(name: str) -> ZoneInfo:
+    if name not in zone_names():
+        near = did_you_mean(name, zone_names())
+        raise UsageError(f"--timezone: {name!r} is not an IANA time zone{near}")
+    return ZoneInfo(name)
+
+
+def _window(day: date | None, zone: ZoneInfo) -> tuple[int, int]:
+    """Return a day of the zone, of 23 to 25 hours, or 24 hours from the full hour before now."""
+    if day is None:
+        now = datetime.now(UTC).astimezone(zone)
+        start = int(now.timestamp()) - now.minute * MINUTE - now.second
+        return start, start + _DAY
+    midnights = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+    start, end = (int(midnight.timestamp()) for midnight in midnights)
+    return start, end
+
+
+def _firings(arguments: argparse.Namespace) -> list[Firing]:
+    if arguments.installed:
+        return with_database(arguments, firings_in_force)
+    found = load_directory(settings_from(arguments).schedules_dir)
+    return [Firing(s.name, s.timing, s.jitter) for s in found.schedules if s.enabled]
+
+
+def _progress(steps: Iterable[T]) -> Iterable[T]:
+    from rich.console import Console  # noqa: PLC0415 - costly, and rarely needed
+    from rich.progress import track  # noqa: PLC0415
+
+    bar = Console(stderr=True)
+    return track(steps, "counting", console=bar, transient=True, disable=not bar.is_terminal)
+
+
+def _print_json(told: Spread, end: int, zone: str) -> None:
+    print_json(
+        {
+            "start": datetime.fromtimestamp(told.start, UTC),
+            "end": datetime.fromtimestamp(end, UTC),
+            "timezone": zone,
+            "schedules": told.schedules,
+            "starts": sum(told.counts),
+            "counts": told.counts,
+            "busiest": [
+                {
+                    "at": datetime.fromtimestamp(busy.at, UTC),
+                    "starts": busy.starts,
+                    "schedules": busy.schedules,
+                    "names": busy.names,
+                }
+                for busy in told.busiest
+            ],
+        }
+    )
+
+
+def _print_picture(told: Spread, zone: ZoneInfo) -> None:
+    from rich.text import Text  # noqa: PLC0415 - costly, and JSON does not need it
+
+    terminal = sys.stdout.isatty()
+    ramp = _BLOCKS if terminal else _PLAIN
+    most = max(told.counts, default=0)
+    print(f"{'':6}{''.join(f':{minute:02}      ' for minute in range(0, _HOUR, 10))}".rstrip())
+    for label, counts in _hours(told, zone):
+        line = Text(f"{label} ")
+        for count in counts:
+            level = _level(count, most, len(ramp))
+            line.append(ramp[level], style=_COLOURS[level] if terminal and level else "")
+        console().print(line.plain.rstrip() if not terminal else line, soft_wrap=True)
+    mean = sum(told.counts) / len(told.counts)
+    if most:
+        print(f"starts a minute: {_legend(ramp, most)}")
+    print(
+        f"{told.schedules:,} schedules, {sum(told.counts):,} starts;"
+        f" a minute: {mean:,.1f} in the mean, {most:,} at most"
+    )
+
+
+def _hours(told: Spread, zone: ZoneInfo) -> Iterator[tuple[str, Sequence[int]]]:
+    for first in range(0, len(told.counts), _HOUR):
+        at = datetime.fromtimestamp(told.start + first * MINUTE, zone)
+        yield f"{at:%H:%M}", told.counts[first : first + _HOUR]
+
+
+def _level(count: int, most: int, levels: int) -> int:
+    if not count:
+        return 0
+    return max(1, math.ceil(math.log1p(count) / math.log1p(most) * (levels - 1) - 1e-9))
+
+
+def _legend(ramp: str, most: int) -> str:
+    """Return each sign with the least count it stands for; some stand for none."""
+    levels = range(1, len(ramp))
+    least = (math.ceil(math.expm1(math.log1p(most) * (n - 1) / levels[-1]) + 1e-9) for n in levels)
+    shown = ((level, count) for level, count in zip(levels, least, strict=True) if count <= most)
+    return "  ".join(
+        f"{ramp[level]} {count:,}+"
+        for level, count in shown
+        if _level(count, most, len(ramp)) == level
+    )
+
+
+def _print_busiest(told: Spread, zone: ZoneInfo) -> None:
+    if not told.busiest:
+        return
+    print()
+    print_table(
+        ("BUSIEST", "STARTS", "SCHEDULES", "AMONG THEM"),
+        [
+            (
+                f"{datetime.fromtimestamp(busy.at, zone):%a %H:%M}",
+                busy.starts,
+                busy.schedules,
+                ", ".join(busy.names),
+            )
+            for busy in told.busiest
+        ],
+        "",
+    )
+    mean = sum(told.counts) / len(told.counts)
+    first = told.busiest[0]
+    if first.schedules >= _HERD and first.starts >= _STAMPEDE * mean:
+        print(
+            "\nto spread a herd: `H` for a minute or hour that may be any"
+            ' (cron: "H 6 * * *"),\n`jitter: 10m` where the time must be near, `phase` for `every`'
+        )
+
+
+def _svg(told: Spread, zone: ZoneInfo) -> str:
+    """Return the picture as SVG: a row an hour, a square a minute, its count in its title."""
+    most = max(told.counts, default=0)
+    rows = list(_hours(told, zone))
+    size = f'width="{(_HOUR + 5) * _CELL}" height="{(len(rows) + 1) * _CELL}"'
+    font = 'font-family="sans-serif" font-size="9"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>']
+    for row, (label, counts) in enumerate(rows):
+        y = row * _CELL
+        parts.append(f'<text x="2" y="{y + _CELL - 3}">{escape(label)}</text>')
+        for column, count in enumerate(counts):
+            colour = _HEX[_level(count, most, len(_HEX))]
+            parts.append(
+                f'<rect x="{(column + 4) * _CELL}" y="{y}" width="{_CELL - 1}"'
+                f' height="{_CELL - 1}" fill="{colour}">'
+                f"<title>{escape(label[:3])}{column:02}: {count:,}</title></rect>"
+            )
+    return "\n".join([*parts, "</svg>\n"])

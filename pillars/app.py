@@ -107,9 +107,15 @@ class App:
         delay: float | None = None,
         max_attempts: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
+        retry: RetryPolicy | None = None,
+        unique_key: str | None = None,
+        unique_for: float | None = None,
+        concurrency_key: str | None = None,
+        concurrency_limit: int | None = None,
+        expires_in: float | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> JobId:
-        """Put a job on the queue.
+        """Put a job on the queue and return its id, or of the one that holds its unique key.
 
         Args:
             type: the job type; a worker must know it, this process need not.
@@ -120,6 +126,14 @@ class App:
             delay: not before this many seconds from now, by the database's clock.
             max_attempts: for this job alone.
             timeout: seconds an attempt may take, for this job alone.
+            retry: a policy for this job alone.
+            unique_key: while an unfinished job has this key, no other is enqueued with it.
+            unique_for: seconds from now that the key is kept even if the job has ended.
+            concurrency_key: of the jobs that share this key, `concurrency_limit` run at a time,
+                over all workers; the others wait in order.
+            concurrency_limit: see there; 1 unless given.
+            expires_in: seconds after its time by which the job must be started, else it is
+                cancelled.
             connection: insert over this connection, in its transaction if one is open: the job
                 exists if and when it commits.
 
@@ -127,10 +141,22 @@ class App:
             JobError: the job is not well-formed.
             AppNotBoundError: no connection is given and no database known.
         """
-        if queue is None:
-            handler = self.registry.get(type)
-            queue = handler.queue if handler else "default"
-        job = NewJob(type, args or {}, queue, priority, run_at, delay, max_attempts, timeout)
+        job = NewJob(
+            type,
+            args or {},
+            queue=queue,
+            priority=priority,
+            run_at=run_at,
+            delay=delay,
+            max_attempts=max_attempts,
+            timeout=timeout,
+            retry=retry,
+            unique_key=unique_key,
+            unique_for=unique_for,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+            expires_in=expires_in,
+        )
         return (await self.enqueue_many([job], connection))[0]
 
     async def enqueue_many(
@@ -138,12 +164,15 @@ class App:
         jobs: Sequence[NewJob],
         connection: AsyncConnection[Any] | None = None,
     ) -> list[JobId]:
-        """Put many jobs on the queue at once: all or none. Each goes to the queue it names.
+        """Put many jobs on the queue at once: all or none; returns their ids in order.
+
+        A job that names no queue goes to its type's, where that is registered here.
 
         Raises:
             JobError: a job is not well-formed.
             AppNotBoundError: no connection is given and no database known.
         """
+        jobs = [self.registry.at_home(job) for job in jobs]
         if connection is not None:
             return await enqueue(connection, jobs)
         async with self.database.connection() as own:

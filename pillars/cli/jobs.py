@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pillars.cli.context import with_database
@@ -12,13 +13,14 @@ from pillars.ground.errors import UsageError
 from pillars.ground.settings import duration
 from pillars.queue import desk
 from pillars.queue.enqueue import enqueue
-from pillars.queue.jobs import JobError, NewJob, check_job
+from pillars.queue.jobs import JobError, NewJob, check_job, queue_of
 from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
     import argparse
 
     from pillars.db.database import Database
+    from pillars.ground.events import Event
 
 
 def put(arguments: argparse.Namespace) -> int:
@@ -28,23 +30,34 @@ def put(arguments: argparse.Namespace) -> int:
         _args(arguments.args),
         queue=arguments.queue,
         priority=arguments.priority,
+        run_at=_instant(arguments.run_at),
+        delay=_seconds("--delay", arguments.delay),
         max_attempts=arguments.max_attempts,
-        delay=_delay(arguments.delay) if arguments.delay else None,
+        timeout=_seconds("--timeout", arguments.timeout),
+        unique_key=arguments.unique_key,
+        unique_for=_seconds("--unique-for", arguments.unique_for),
+        concurrency_key=arguments.concurrency_key,
+        concurrency_limit=arguments.concurrency_limit,
+        expires_in=_seconds("--expires-in", arguments.expires_in),
     )
     try:
         check_job(job)
     except JobError as error:
         raise UsageError(str(error)) from None
 
+    committed: list[Event] = []
+
     async def work(database: Database) -> int:
         async with database.connection() as connection:
-            return (await enqueue(connection, [job]))[0]
+            return (await enqueue(connection, [job], committed.append))[0]
 
     job_id = with_database(arguments, work)
     if arguments.json:
-        print_json({"id": job_id})
+        print_json({"id": job_id, "enqueued": bool(committed)})
+    elif committed:
+        print(f"job {job_id} is on the queue {queue_of(job)!r}")
     else:
-        print(f"job {job_id} is on the queue {arguments.queue!r}")
+        print(f"nothing enqueued: job {job_id} holds the unique key")
     return 0
 
 
@@ -125,11 +138,25 @@ def _args(text: str) -> dict[str, object]:
     return args
 
 
-def _delay(text: str) -> float:
+def _seconds(flag: str, text: str | None) -> float | None:
     try:
-        return duration(text)
+        return None if text is None else duration(text)
     except ValueError as error:
-        raise UsageError(f"--delay {text}: {error}") from None
+        raise UsageError(f"{flag} {text}: {error}") from None
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise UsageError(
+            f"--run-at {text}: write it like 2026-12-01T09:00:00Z or 2026-12-01T09:00:00+01:00",
+        )
+    return moment
 
 
 def _last_line(text: str | None) -> str:

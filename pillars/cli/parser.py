@@ -178,10 +178,27 @@ def _add_jobs(commands: Commands[argparse.ArgumentParser]) -> None:
     enqueue = _command(verbs, "enqueue", "jobs:put", "put a job on the queue")
     enqueue.add_argument("type", help="the job type, as in `log` or `mail.welcome`")
     enqueue.add_argument("--args", default="{}", metavar="JSON", help="the handler's arguments")
-    enqueue.add_argument("--queue", default="default")
+    enqueue.add_argument("--queue", metavar="NAME", help="default: default")
     enqueue.add_argument("--priority", type=int, default=0, help="lower first (default 0)")
     enqueue.add_argument("--delay", metavar="DURATION", help="not before, as in 90s or 2h")
+    enqueue.add_argument("--run-at", metavar="TIME", help="not before, as in 2026-12-01T09:00:00Z")
     enqueue.add_argument("--max-attempts", type=_count, metavar="N")
+    enqueue.add_argument("--timeout", metavar="DURATION", help="how long an attempt may take")
+    enqueue.add_argument(
+        "--unique-key", metavar="KEY", help="not while an unfinished job has this key"
+    )
+    enqueue.add_argument(
+        "--unique-for", metavar="DURATION", help="the key is kept so long even if the job has ended"
+    )
+    enqueue.add_argument(
+        "--concurrency-key", metavar="KEY", help="jobs with this key run one after another"
+    )
+    enqueue.add_argument(
+        "--concurrency-limit", type=_count, metavar="N", help="or so many of them at a time"
+    )
+    enqueue.add_argument(
+        "--expires-in", metavar="DURATION", help="cancelled unless started so soon after its time"
+    )
     listing = _command(verbs, "list", "jobs:listing", "list jobs, newest first")
     listing.add_argument("--state", choices=_STATES)
     listing.add_argument("--type")

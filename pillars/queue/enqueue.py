@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.events import JobsEnqueued
-from pillars.queue.jobs import SQL, JobError, NewJob, check_job
+from pillars.queue.jobs import SQL, JobError, NewJob, check_job, queue_of
 from pillars.queue.states import JobId
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def enqueue(
         async with _one_transaction(connection, jobs):
             ids, inserted = await _enqueue_special(connection, jobs)
     if emit is not None:
-        for queue, count in Counter(job.queue for job in inserted).items():
+        for queue, count in Counter(map(queue_of, inserted)).items():
             emit(JobsEnqueued(queue, count))
     return ids
 
@@ -110,7 +110,7 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
         "channel": JOBS_CHANNEL,
         "args": [check_job(job) for job in jobs],
         "types": [job.type for job in jobs],
-        "queues": [job.queue for job in jobs],
+        "queues": [queue_of(job) for job in jobs],
         "priorities": [job.priority for job in jobs],
         "run_at": [job.run_at for job in jobs],
         "delays": [job.delay for job in jobs],

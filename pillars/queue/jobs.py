@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SQL = load_statements("pillars.queue")
 LONGEST_ARGS = 1024 * 1024
 LONGEST_KEY = 256
+DEFAULT_QUEUE = "default"
+# By one concurrency key.
+MOST_AT_ONCE = 1_000
 # Concurrency keys of schedules whose ticks must not overlap.
 RESERVED_KEYS = "schedule:"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
@@ -27,7 +30,6 @@ _LONGEST_DELAY = 3_155_760_000
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 # An escaped NUL, told from an escaped backslash before a u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-_MOST_AT_ONCE = 1_000
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -32_768, 32_767
 
 
@@ -42,7 +44,8 @@ class NewJob:
     Attributes:
         type: the name a handler was registered under.
         args: the handler's keyword arguments; JSON.
-        queue: workers may serve some queues only.
+        queue: workers may serve some queues only; None leaves it to the job type where an app
+            enqueues it, else `default`.
         priority: lower first, as in `nice`; -32768 to 32767.
         run_at: not before this instant; None is at once.
         delay: not before this many seconds from now, by the database's clock.
@@ -59,7 +62,7 @@ class NewJob:
 
     type: str
     args: Mapping[str, Any] = field(default_factory=dict)
-    queue: str = "default"
+    queue: str | None = None
     priority: int = 0
     run_at: datetime | None = None
     delay: float | None = None
@@ -80,7 +83,7 @@ def check_job(job: NewJob) -> str:
     Raises:
         JobError: what is wrong and how to mend it.
     """
-    for what, value in (("type", job.type), ("queue", job.queue)):
+    for what, value in (("type", job.type), ("queue", queue_of(job))):
         if not isinstance(value, str) or not _NAME.fullmatch(value):
             raise JobError(
                 f"{what} {value!r} is not a name: use letters, digits and _ . : - (up to 128)",
@@ -103,6 +106,11 @@ def check_job(job: NewJob) -> str:
     return _encode(job)
 
 
+def queue_of(job: NewJob) -> str:
+    """Return the queue the job goes to."""
+    return DEFAULT_QUEUE if job.queue is None else job.queue
+
+
 def _check_keys(job: NewJob) -> None:
     for what, key in (("unique_key", job.unique_key), ("concurrency_key", job.concurrency_key)):
         if key is not None and not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY):
@@ -120,7 +128,7 @@ def _check_keys(job: NewJob) -> None:
     for what, seconds in (("unique_for", job.unique_for), ("expires_in", job.expires_in)):
         if seconds is not None and not 0 < seconds <= _LONGEST_DELAY:
             raise JobError(f"{what} {seconds} is out of range: up to {_LONGEST_DELAY:,} seconds")
-    if job.concurrency_limit is not None and not 1 <= job.concurrency_limit <= _MOST_AT_ONCE:
+    if job.concurrency_limit is not None and not 1 <= job.concurrency_limit <= MOST_AT_ONCE:
         raise JobError(f"concurrency_limit {job.concurrency_limit} is out of range: 1 to 1000")
 
 

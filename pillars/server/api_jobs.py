@@ -14,7 +14,6 @@ from pillars.server.fields import Field, integer_text, object_schema, one_of, re
 from pillars.server.job_bodies import (
     MOST_JOBS,
     NAME_SCHEMA,
-    Wish,
     job_name,
     jobs_schema,
     read_jobs,
@@ -31,10 +30,8 @@ _DEFAULT_PAGE, _LONGEST_PAGE = 50, 200
 
 async def enqueue_jobs(context: Context, call: Call) -> Answer:
     """Enqueue all jobs of the request or, if one cannot be, none."""
-    wishes: list[Wish] = call.body
+    jobs = [context.registry.at_home(job) for job in call.body]
     async with context.database.connection() as connection:
-        jobs = [wish.granted(context.registry) for wish in wishes]
-        # One INSERT statement: it commits by itself, whole or not at all.
         ids = await enqueue(connection, jobs, context.emit)
     headers = {"Location": f"{_JOBS}/{ids[0]}"} if len(ids) == 1 else {}
     return Answer({"ids": ids}, HTTPStatus.CREATED, headers)

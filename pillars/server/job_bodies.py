@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pillars.queue.jobs import JobError, NewJob, check_job
+from pillars.queue.jobs import (
+    LONGEST_KEY,
+    MOST_AT_ONCE,
+    RESERVED_KEYS,
+    JobError,
+    NewJob,
+    check_job,
+)
 from pillars.server.fields import (
     Field,
     ReadError,
@@ -24,32 +30,15 @@ from pillars.server.problems import Fault, at
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from pillars.worker.registry import Registry
-
 MOST_JOBS = 1_000
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}"
 NAME_SCHEMA = {"type": "string", "pattern": f"^{NAME}$"}
 _LONGEST_DELAY = 10 * 365 * 86_400
-_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
+_SHORTEST, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 _LAST_YEAR = 9_000
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A job as a request asks for it."""
-
-    job: NewJob
-    queue_given: bool
-
-    def granted(self, registry: Registry) -> NewJob:
-        """Return the job to enqueue: on its type's queue unless told otherwise."""
-        handler = registry.get(self.job.type)
-        if handler is None or self.queue_given:
-            return self.job
-        return replace(self.job, queue=handler.queue)
-
-
-def read_jobs(value: object, faults: list[Fault]) -> list[Wish]:
+def read_jobs(value: object, faults: list[Fault]) -> list[NewJob]:
     """Return the jobs a request body asks for; add every fault."""
     if not isinstance(value, dict) or "jobs" not in value:
         job = _read_job(value, "", faults)
@@ -64,20 +53,20 @@ def read_jobs(value: object, faults: list[Fault]) -> list[Wish]:
     return [job for job in found if job is not None]
 
 
-def _read_job(value: object, pointer: str, faults: list[Fault]) -> Wish | None:
+def _read_job(value: object, pointer: str, faults: list[Fault]) -> NewJob | None:
     mine: list[Fault] = []
     given = read_object(value, _JOB, mine)
     if "delay" in given and "run_at" in given:
         mine.append(Fault("give run_at or delay, not both", pointer="/delay"))
-    wish = None
+    job = None
     if not mine:
         try:
-            wish = Wish(NewJob(**given), "queue" in given)
-            check_job(wish.job)
+            job = NewJob(**given)
+            check_job(job)
         except JobError as error:
             mine.append(Fault(str(error), pointer=_blamed(str(error))))
     faults += [at(fault, pointer) for fault in mine]
-    return None if mine else wish
+    return None if mine else job
 
 
 def _blamed(sentence: str) -> str:
@@ -93,7 +82,11 @@ def jobs_schema() -> dict[str, Any]:
         "required": ["run_at", "delay"],
         "properties": {"run_at": {"type": "string"}, "delay": {"type": "number"}},
     }
-    job = object_schema(_JOB, **{"not": not_both})
+    keys = [
+        _needs("unique_for", "number", "unique_key"),
+        _needs("concurrency_limit", "integer", "concurrency_key"),
+    ]
+    job = object_schema(_JOB, **{"not": not_both, "allOf": keys})
     jobs = {"type": "array", "minItems": 1, "maxItems": MOST_JOBS, "items": job}
     batch = {
         "type": "object",
@@ -104,6 +97,13 @@ def jobs_schema() -> dict[str, Any]:
     return {
         "oneOf": [job, batch],
         "examples": [{"type": "mail.welcome", "args": {"to": "a@example.org"}, "delay": 60}],
+    }
+
+
+def _needs(name: str, kind: str, other: str) -> dict[str, Any]:
+    return {
+        "if": {"required": [name], "properties": {name: {"type": kind}}},
+        "then": {"required": [other], "properties": {other: {"type": "string"}}},
     }
 
 
@@ -121,6 +121,7 @@ def _instant_within_reach(value: object) -> datetime:
 
 
 job_name = text(128, re.compile(NAME))
+_SECONDS = {"type": "number", "minimum": _SHORTEST, "maximum": _LONGEST_DELAY}
 _JOB = (
     Field("type", "the name its handler is registered under", NAME_SCHEMA, job_name, required=True),
     Field("args", "the handler's arguments, 1 MiB at most", {"type": "object"}, json_object),
@@ -152,8 +153,43 @@ _JOB = (
     Field(
         "timeout",
         "seconds an attempt may take; default: the job type's",
-        {"type": "number", "minimum": _SHORTEST_TIMEOUT, "maximum": _LONGEST_TIMEOUT},
-        seconds(_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT),
+        {"type": "number", "minimum": _SHORTEST, "maximum": _LONGEST_TIMEOUT},
+        seconds(_SHORTEST, _LONGEST_TIMEOUT),
+    ),
+    Field(
+        "unique_key",
+        "while an unfinished job has this key, no other is enqueued with it: its id is returned",
+        {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+        text(LONGEST_KEY),
+    ),
+    Field(
+        "unique_for",
+        "seconds from now that the key is kept even if the job has ended",
+        _SECONDS,
+        seconds(_SHORTEST, _LONGEST_DELAY),
+    ),
+    Field(
+        "concurrency_key",
+        "of the jobs that share this key, concurrency_limit run at a time",
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": LONGEST_KEY,
+            "pattern": f"^(?!{RESERVED_KEYS})",
+        },
+        text(LONGEST_KEY),
+    ),
+    Field(
+        "concurrency_limit",
+        "how many; default 1",
+        {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE},
+        integer(1, MOST_AT_ONCE),
+    ),
+    Field(
+        "expires_in",
+        "seconds after its time by which it must be started, else it is cancelled",
+        _SECONDS,
+        seconds(_SHORTEST, _LONGEST_DELAY),
     ),
 )
 _BATCH = Field("jobs", "the jobs", {"type": "array"}, _array, required=True)

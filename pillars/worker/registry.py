@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pillars.ground.errors import PillarsError, did_you_mean
@@ -70,6 +70,13 @@ class Registry:
     def get(self, type: str) -> Handler | None:  # noqa: A002 - as in register
         """Return the handler of a job type, None when it is unknown here."""
         return self._handlers.get(type)
+
+    def at_home(self, job: NewJob) -> NewJob:
+        """Return the job on its type's queue, unless it names one or the type is unknown here."""
+        handler = self._handlers.get(job.type)
+        if handler is None or job.queue is not None:
+            return job
+        return replace(job, queue=handler.queue)
 
     def names(self) -> tuple[str, ...]:
         """Return all known job types in order of name."""

@@ -124,6 +124,36 @@ def test_a_job_is_enqueued_with_all_that_was_said(here: Shell) -> None:
     assert job["run_at"].endswith("Z")
 
 
+def test_a_job_is_enqueued_with_keys_and_limits(here: Shell, sql: psycopg.Connection[Any]) -> None:
+    here.says(
+        *("jobs", "enqueue", "log", "--run-at", "2030-01-01T10:00:00+02:00", "--timeout", "1m30s"),
+        *("--unique-key", "u", "--unique-for", "1h", "--concurrency-key", "c"),
+        *("--concurrency-limit", "3", "--expires-in", "10m"),
+    )
+
+    job = here.tells("jobs", "show", "1")
+    (limit, kept) = sql.execute(
+        "SELECT concurrency_limit, unique_until - created_at = '1 hour' FROM pillars.jobs"
+    ).fetchall()[0]
+    assert (limit, kept) == (3, True)
+    names = ("run_at", "timeout", "unique_key", "concurrency_key", "expires_at")
+    assert {name: job[name] for name in names} == {
+        "run_at": "2030-01-01T08:00:00Z",
+        "timeout": 90.0,
+        "unique_key": "u",
+        "concurrency_key": "c",
+        "expires_at": "2030-01-01T08:10:00Z",
+    }
+
+
+def test_a_unique_key_that_is_taken_is_told(here: Shell) -> None:
+    words = ("jobs", "enqueue", "log", "--unique-key", "u")
+
+    assert here.tells(*words) == {"id": 1, "enqueued": True}
+    assert here.tells(*words) == {"id": 1, "enqueued": False}
+    assert here.says(*words) == "nothing enqueued: job 1 holds the unique key\n"
+
+
 def test_enqueue_says_the_id_and_the_queue(here: Shell) -> None:
     assert here.says("jobs", "enqueue", "log") == "job 1 is on the queue 'default'\n"
 
@@ -214,6 +244,11 @@ def test_what_a_job_cannot_do_now_is_a_sentence(here: Shell) -> None:
         (("--args", '{"a": "\\u0000"}'), "args of 'log' hold a NUL character"),
         (("--delay", "soon"), "--delay soon: not a duration: write 5, 500ms, 15m, 1h30m or 7d"),
         (("--delay", "999999999d"), "delay 86399999913600.0 is out of range"),
+        (("--run-at", "2030-01-01"), "--run-at 2030-01-01: write it like 2026-12-01T09:00:00Z or"),
+        (("--run-at", "soon"), "--run-at soon: write it like 2026-12-01T09:00:00Z or"),
+        (("--unique-for", "1h"), "unique_for needs a unique_key"),
+        (("--concurrency-limit", "2"), "concurrency_limit needs a concurrency_key"),
+        (("--expires-in", "0"), "expires_in 0.0 is out of range"),
         (("--priority", "99999"), "priority 99999 is out of range: -32768 (first) to 32767"),
         (("--max-attempts", "99999"), "max_attempts 99999 is out of range: 1 to 32767"),
         (("--max-attempts", "0"), "pillars jobs enqueue: error: argument --max-attempts: '0'"),

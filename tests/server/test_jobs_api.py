@@ -93,6 +93,31 @@ async def test_a_job_goes_to_the_queue_of_its_type_unless_told_otherwise(
     assert [row[0] for row in rows] == ["mail", "default", "default"]
 
 
+async def test_a_job_is_enqueued_with_keys_and_limits(
+    client: Client,
+    sql: psycopg.Connection[Any],
+) -> None:
+    wanted = {
+        "type": "a",
+        "unique_key": "u",
+        "unique_for": 3600,
+        "concurrency_key": "c",
+        "concurrency_limit": 3,
+        "expires_in": 60,
+    }
+
+    first, answer = await post(client, wanted)
+    second, same = await post(client, wanted)
+
+    assert (first, second) == (201, 201)
+    assert answer == same
+    rows = sql.execute(
+        "SELECT id, unique_key, unique_until - created_at = '1 hour', concurrency_key,"
+        " concurrency_limit, expires_at - run_at = '1 minute' FROM pillars.jobs"
+    ).fetchall()
+    assert rows == [(answer["ids"][0], "u", True, "c", 3, True)]
+
+
 async def test_a_delay_counts_by_the_clock_of_the_database(
     client: Client,
     sql: psycopg.Connection[Any],
@@ -205,6 +230,15 @@ async def test_keys_beside_a_batch_are_unknown(dry: Client) -> None:
         {"timeout": 5e-324},
         {"timeout": 10**400},
         {"delay": 1e18},
+        {"unique_key": ""},
+        {"unique_key": "x\0"},
+        {"unique_key": "x" * 257},
+        {"unique_for": 60},
+        {"unique_for": 0, "unique_key": "x"},
+        {"concurrency_limit": 2},
+        {"concurrency_limit": 1_001, "concurrency_key": "x"},
+        {"concurrency_key": "schedule:nightly"},
+        {"expires_in": 0},
         {"run_at": "0001-01-01T00:00:00+23:59"},
         {"run_at": "9999-12-31T23:59:59-23:59"},
         {"run_at": "2030-02-30T00:00:00Z"},

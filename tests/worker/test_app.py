@@ -84,6 +84,49 @@ async def test_a_job_goes_to_its_types_queue_unless_told_otherwise(
     assert [event.queue for event in events.of(JobsEnqueued)] == ["post", "other", "default"]
 
 
+async def test_each_of_many_jobs_goes_to_its_types_queue_unless_told_otherwise(
+    app: App,
+    sql: psycopg.Connection[Any],
+) -> None:
+    app.job("mail", queue="post")(print)
+
+    await app.enqueue_many([NewJob("mail"), NewJob("mail", queue="other"), NewJob("elsewhere")])
+
+    rows = sql.execute("SELECT queue FROM pillars.jobs ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == ["post", "other", "default"]
+
+
+async def test_all_that_can_be_said_of_a_job_arrives(
+    app: App,
+    sql: psycopg.Connection[Any],
+) -> None:
+    await app.enqueue(
+        "noop",
+        retry=RetryPolicy(max_attempts=2, base=1.0),
+        unique_key="u",
+        unique_for=3600,
+        concurrency_key="c",
+        concurrency_limit=3,
+        expires_in=60,
+    )
+
+    rows = sql.execute(
+        "SELECT max_attempts, retry->'base', unique_key, unique_until - created_at = '1 hour',"
+        " concurrency_key, concurrency_limit, expires_at - run_at = '1 minute' FROM pillars.jobs"
+    ).fetchall()
+    assert rows == [(2, 1.0, "u", True, "c", 3, True)]
+
+
+async def test_a_unique_key_that_is_taken_leads_to_the_job_that_holds_it(
+    app: App,
+    sql: psycopg.Connection[Any],
+) -> None:
+    first = await app.enqueue("noop", unique_key="u")
+
+    assert await app.enqueue("noop", unique_key="u") == first
+    assert sql.execute("SELECT count(*) FROM pillars.jobs").fetchall() == [(1,)]
+
+
 async def test_a_job_exists_if_and_when_the_callers_transaction_commits(
     app: App,
     database: Database,

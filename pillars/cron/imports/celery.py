@@ -84,7 +84,7 @@ def _draft(name: object, entry: object, timezone: str | None) -> Draft:
     except UntranslatableError as error:
         keys = None
         notes.append(str(error))
-    return Draft(label, keys, f"beat_schedule {label}", original, tuple(notes))
+    return Draft(label, keys, "beat_schedule", original, tuple(notes))
 
 
 def _mapping(entry: object) -> Mapping[Any, Any]:

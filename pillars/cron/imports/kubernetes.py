@@ -115,7 +115,6 @@ class _Reading:
         name = _text(metadata, "name") or _text(metadata, "generateName") or "cronjob"
         space = _text(metadata, "namespace")
         full = name if space in {None, "default"} else f"{space}.{name}"
-        origin = f"CronJob {full}"
         spec = _mapping(manifest, "spec")
         notes: list[str] = []
         keys: dict[str, Any] | None
@@ -126,7 +125,7 @@ class _Reading:
             keys = None
             notes.append(str(error))
         original = f"schedule: {_text(spec, 'schedule')}"
-        return Draft(full, keys, origin, original, tuple(notes))
+        return Draft(full, keys, "CronJob", original, tuple(notes))
 
     def _when(self, spec: dict[str, Any], notes: list[str]) -> dict[str, Any]:
         text = (_text(spec, "schedule") or "").strip()

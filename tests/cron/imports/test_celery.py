@@ -65,7 +65,7 @@ def test_a_beat_schedule_is_read_from_source_without_running_it() -> None:
     assert drafts["late"].keys["cron"] == "0 0 1 * *"
     assert [name for name, draft in drafts.items() if draft.keys is None] == ["sun", "secret"]
     assert "--execute" in drafts["secret"].notes[0]
-    assert imported.notes == ("line 24: add_periodic_task() is not read",)
+    assert imported.notes == ("line 22: add_periodic_task() is not read",)
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,9 @@ def _listed(few: Sequence[str], count: int) -> str:
 
 
 def _move(move: Move, zone: str) -> str:
+    old, new = (datetime.fromtimestamp(fire, ZoneInfo(zone)) for fire in move)
+    if (old.date(), old.utcoffset()) == (new.date(), new.utcoffset()):
+        return f"{_told(move.old, zone)} -> {_clock(new)}"
     return f"{_told(move.old, zone)} -> {_told(move.new, zone)}"
 
 
@@ -270,11 +273,18 @@ def _shift(moves: Sequence[Move]) -> str:
 
 def _value(value: object) -> str:
     text = "not given" if value is None else shown(value)
+    if isinstance(value, bool):
+        text = text.lower()
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _told(instant: int, zone: str) -> str:
-    return f"{datetime.fromtimestamp(instant, ZoneInfo(zone)):%a %Y-%m-%d %H:%M:%S %z}"
+    at = datetime.fromtimestamp(instant, ZoneInfo(zone))
+    return f"{at:%a %Y-%m-%d} {_clock(at)} {at:%z}"
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
 
 
 def _wall(wall: int) -> datetime:

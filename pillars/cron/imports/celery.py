@@ -61,10 +61,12 @@ def read_beat_schedule(
 
     Args:
         entries: as Celery takes it; its objects may be Celery's own, or `Call` and `Unread`.
-        timezone: Celery's setting, UTC unless given.
+        timezone: Celery's setting; None assumes UTC and says so.
         notes: what was seen beside the entries.
     """
     drafts = [_draft(name, entry, timezone) for name, entry in entries.items()]
+    if timezone is None and any(draft.keys and "cron" in draft.keys for draft in drafts):
+        notes = (*notes, "no timezone is set there: UTC, as Celery assumes; --timezone for another")
     intervals = any(draft.keys and "every" in draft.keys for draft in drafts)
     return settle(drafts, {}, notes, (_REMARK,) if intervals else ())
 

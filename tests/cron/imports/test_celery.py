@@ -107,6 +107,14 @@ def test_what_cannot_be_translated_is_said(schedule: str, said: str) -> None:
     assert said in " ".join(draft.notes)
 
 
+def test_an_assumed_time_zone_is_said() -> None:
+    text = "beat_schedule = {'x': {'task': 't', 'schedule': crontab()}}"
+
+    assert read(text, timezone="UTC").notes == ()
+    assert "UTC" in read(text).notes[0]
+    assert read(text.replace("crontab()", "60")).notes == ()
+
+
 def test_the_mapping_may_have_another_name() -> None:
     text = "class Settings:\n    jobs: dict = dict(a={'task': 't', 'schedule': 60})"
 

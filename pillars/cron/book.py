@@ -23,7 +23,7 @@ from pillars.ground.errors import PillarsError, did_you_mean
 from pillars.queue.jobs import SQL as QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from psycopg import AsyncConnection
@@ -102,12 +102,24 @@ async def list_schedules(
     after: str | None = None,
     limit: int = 100,
     soonest: bool = False,
+    source: str | None = None,
+    enabled: bool | None = None,
 ) -> list[ScheduleRecord]:
-    """Return schedules by name (go on with `after`), or those that fire next."""
+    """Return schedules by name (go on with `after`), or those that fire next.
+
+    Args:
+        database: holds them.
+        after: only names that sort after this one.
+        limit: how many at most.
+        soonest: those that fire next, soonest first; `after` and `enabled` have no meaning then.
+        source: only those made by file, api or code.
+        enabled: only those that fire, or only those that are paused or disabled.
+    """
     if soonest:
-        rows = await database.fetch(SQL["soonest_schedules"], {"limit": limit})
+        rows = await database.fetch(SQL["soonest_schedules"], {"source": source, "limit": limit})
     else:
-        rows = await database.fetch(SQL["list_schedules"], {"after": after, "limit": limit})
+        params = {"after": after, "source": source, "enabled": enabled, "limit": limit}
+        rows = await database.fetch(SQL["list_schedules"], params)
     return [ScheduleRecord(*row) for row in rows]
 
 
@@ -138,48 +150,71 @@ async def lock_book(connection: AsyncConnection[Any]) -> None:
 async def compare(
     connection: AsyncConnection[Any],
     schedules: Sequence[Schedule],
+    code: Collection[str] | None = None,
 ) -> Difference:
-    """Return what applying these definitions as the set of all file schedules would change."""
-    return _difference(await _known(connection, schedules), schedules)
+    """Return what `reconcile` would change."""
+    sources = _sources(code)
+    return _difference(await _known(connection, schedules, sources), schedules, sources)
 
 
 async def reconcile(
     connection: AsyncConnection[Any],
     schedules: Sequence[Schedule],
     origins: Mapping[str, str],
+    code: Collection[str] | None = None,
 ) -> Difference:
-    """Make these definitions the set of all file schedules, inside the caller's transaction.
+    """Make these definitions the set of all in files and code, inside the caller's transaction.
+
+    Args:
+        connection: in a transaction that holds the book.
+        schedules: the set.
+        origins: where each is written, by name.
+        code: the names of those that are written in code; None where no application is known:
+            schedules in code then stay as they are.
 
     Raises:
-        ScheduleConflictError: names that were made through the API or in code; nothing is changed.
+        ScheduleConflictError: names that belong to another source; nothing is changed.
     """
-    known = await _known(connection, schedules)
-    _refuse_foreign(known, schedules, origins)
-    difference = _difference(known, schedules)
-    changing = {*difference.added, *difference.changed}
-    ids = [known[name].id for name in (*difference.changed, *difference.removed)]
-    known |= await _hold(connection, ids)
-    await _withdraw(connection, ids)
-    if difference.removed:
-        gone = [known[name].id for name in difference.removed]
-        await fetch(connection, SQL["remove_schedules"], {"ids": gone})
-    now = await database_time(connection)
-    await _record_overtaken(connection, known, schedules, now)
-    rows = [
-        _row(schedule, known.get(schedule.name), "file", origins.get(schedule.name), now)
-        for schedule in schedules
-        if schedule.name in changing
-    ]
-    if rows:
-        await fetch(connection, SQL["put_schedules"], {"rows": json.dumps(rows)})
-    moved = {
-        name: origin
-        for name, origin in origins.items()
-        if name in known and name not in changing and known[name].origin != origin
+    sources = _sources(code)
+    known = await _known(connection, schedules, sources)
+    _refuse_foreign(
+        known,
+        schedules,
+        sources,
+        lambda old: (
+            f"{origins.get(old.name, old.name)}: schedule {old.name!r} was made by "
+            f"{old.source}: rename it here, or `pillars schedules remove {old.name}` first"
+        ),
+    )
+    in_code = code or ()
+    places = {
+        each.name: ("code" if each.name in in_code else "file", origins.get(each.name))
+        for each in schedules
     }
-    if moved:
-        params = {"names": list(moved), "origins": list(moved.values())}
-        await fetch(connection, SQL["move_origins"], params)
+    difference = _difference(known, schedules, sources)
+    await _write(connection, known, schedules, difference, places)
+    return difference
+
+
+async def put(connection: AsyncConnection[Any], schedules: Sequence[Schedule]) -> Difference:
+    """Create or replace schedules that are nowhere but in the book, in the caller's transaction.
+
+    Raises:
+        ScheduleConflictError: names that belong to a file or to code; nothing is changed.
+    """
+    known = await _known(connection, schedules, ())
+    _refuse_foreign(
+        known,
+        schedules,
+        ("api",),
+        lambda old: (
+            f"schedule {old.name!r} is written in {old.origin or old.source}: "
+            "change it there, or choose another name"
+        ),
+    )
+    difference = _difference(known, schedules, ())
+    places = {each.name: ("api", None) for each in schedules}
+    await _write(connection, known, schedules, difference, places)
     return difference
 
 
@@ -249,12 +284,18 @@ async def _withdraw(connection: AsyncConnection[Any], ids: Sequence[int]) -> Non
         await fetch(connection, QUEUE["withdraw_ticks"], {"schedule_ids": list(ids), "now": None})
 
 
+def _sources(code: Collection[str] | None) -> tuple[str, ...]:
+    """Return the sources whose schedules a set replaces."""
+    return ("file",) if code is None else ("file", "code")
+
+
 async def _known(
     connection: AsyncConnection[Any],
     schedules: Iterable[Schedule],
+    sources: Sequence[str],
 ) -> dict[str, _Known]:
-    names = [schedule.name for schedule in schedules]
-    rows = await fetch(connection, SQL["known_schedules"], {"names": names})
+    params = {"names": [schedule.name for schedule in schedules], "sources": list(sources)}
+    rows = await fetch(connection, SQL["known_schedules"], params)
     return {row[0]: _Known(*row) for row in rows}
 
 
@@ -264,7 +305,11 @@ async def _hold(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[st
     return {row[0]: _Known(*row) for row in rows}
 
 
-def _difference(known: Mapping[str, _Known], schedules: Sequence[Schedule]) -> Difference:
+def _difference(
+    known: Mapping[str, _Known],
+    schedules: Sequence[Schedule],
+    sources: Sequence[str],
+) -> Difference:
     wanted = {schedule.name for schedule in schedules}
     return Difference(
         added=tuple(schedule.name for schedule in schedules if schedule.name not in known),
@@ -275,7 +320,7 @@ def _difference(known: Mapping[str, _Known], schedules: Sequence[Schedule]) -> D
         ),
         removed=tuple(
             sorted(
-                name for name, row in known.items() if name not in wanted and row.source == "file"
+                name for name, row in known.items() if name not in wanted and row.source in sources
             )
         ),
     )
@@ -284,17 +329,47 @@ def _difference(known: Mapping[str, _Known], schedules: Sequence[Schedule]) -> D
 def _refuse_foreign(
     known: Mapping[str, _Known],
     schedules: Sequence[Schedule],
-    origins: Mapping[str, str],
+    sources: Sequence[str],
+    sentence: Callable[[_Known], str],
 ) -> None:
-    foreign = [s.name for s in schedules if s.name in known and known[s.name].source != "file"]
-    if foreign:
-        raise ScheduleConflictError(
-            "\n".join(
-                f"{origins.get(name, name)}: schedule {name!r} was made by "
-                f"{known[name].source}: rename it here, or `pillars schedules remove {name}` first"
-                for name in foreign
-            ),
-        )
+    rows = (known[schedule.name] for schedule in schedules if schedule.name in known)
+    if foreign := [row for row in rows if row.source not in sources]:
+        raise ScheduleConflictError("\n".join(map(sentence, foreign)))
+
+
+async def _write(
+    connection: AsyncConnection[Any],
+    known: dict[str, _Known],
+    schedules: Sequence[Schedule],
+    difference: Difference,
+    places: Mapping[str, tuple[str, str | None]],
+) -> None:
+    """Bring the book from what is known to what is wanted; `places` are source and origin."""
+    changing = {*difference.added, *difference.changed}
+    ids = [known[name].id for name in (*difference.changed, *difference.removed)]
+    known |= await _hold(connection, ids)
+    await _withdraw(connection, ids)
+    if difference.removed:
+        gone = [known[name].id for name in difference.removed]
+        await fetch(connection, SQL["remove_schedules"], {"ids": gone})
+    now = await database_time(connection)
+    await _record_overtaken(connection, known, schedules, now)
+    rows = [
+        _row(schedule, known.get(schedule.name), places[schedule.name], now)
+        for schedule in schedules
+        if schedule.name in changing
+    ]
+    if rows:
+        await fetch(connection, SQL["put_schedules"], {"rows": json.dumps(rows)})
+    moved = {
+        name: place
+        for name, place in places.items()
+        if name not in changing and place != (known[name].source, known[name].origin)
+    }
+    if moved:
+        sources, origins = zip(*moved.values(), strict=True)
+        params = {"names": list(moved), "sources": list(sources), "origins": list(origins)}
+        await fetch(connection, SQL["move_origins"], params)
 
 
 async def _record_overtaken(
@@ -331,8 +406,7 @@ async def _record_overtaken(
 def _row(
     schedule: Schedule,
     known: _Known | None,
-    source: str,
-    origin: str | None,
+    place: tuple[str, str | None],
     now: float,
 ) -> dict[str, Any]:
     timing = schedule.timing.encode()
@@ -357,8 +431,8 @@ def _row(
         "overlap": schedule.overlap.value,
         "timeout": schedule.timeout,
         "retry": schedule.retry.as_dict() if schedule.retry else None,
-        "source": source,
-        "origin": origin,
+        "source": place[0],
+        "origin": place[1],
         "definition": schedule.as_dict(),
         "fingerprint": schedule.fingerprint(),
     }

@@ -117,11 +117,11 @@ VALUES (%(digest)s, %(revision)s, %(schedules)s, %(applied_by)s)
 RETURNING sequence
 
 -- name: known_schedules
--- What a reconcile has to compare: by name, or everything that came from files.
+-- What an edit has to compare: by name, or everything of some sources.
 SELECT name, id, fingerprint, source, origin, timing, enabled, slot, job, queue,
     extract(epoch FROM next_fire_at)::bigint
 FROM pillars.schedules
-WHERE source = 'file' OR name = ANY(%(names)s::text[])
+WHERE source = ANY(%(sources)s::text[]) OR name = ANY(%(names)s::text[])
 
 -- name: hold_schedules
 -- The same of rows that are about to change, held; in order of id, as a fire locks them.
@@ -159,8 +159,9 @@ ON CONFLICT (name) DO UPDATE SET
 
 -- name: move_origins
 -- Note where unchanged definitions are written now.
-UPDATE pillars.schedules SET origin = new.origin
-FROM unnest(%(names)s::text[], %(origins)s::text[]) AS new (name, origin)
+UPDATE pillars.schedules SET source = new.source, origin = new.origin
+FROM unnest(%(names)s::text[], %(sources)s::text[], %(origins)s::text[])
+    AS new (name, source, origin)
 WHERE schedules.name = new.name
 
 -- name: remove_schedules
@@ -188,7 +189,9 @@ WHERE id = %(id)s
 SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, last_fire_at, source,
     origin, definition, updated_at
 FROM pillars.schedules
-WHERE %(after)s::text IS NULL OR name > %(after)s
+WHERE (%(after)s::text IS NULL OR name > %(after)s)
+  AND (%(source)s::text IS NULL OR source = %(source)s)
+  AND (%(enabled)s::boolean IS NULL OR enabled = %(enabled)s)
 ORDER BY name LIMIT %(limit)s
 
 -- name: soonest_schedules
@@ -198,6 +201,7 @@ SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, las
     origin, definition, updated_at
 FROM pillars.schedules
 WHERE enabled AND next_fire_at IS NOT NULL
+  AND (%(source)s::text IS NULL OR source = %(source)s)
 ORDER BY next_fire_at, slot LIMIT %(limit)s
 
 -- name: show_schedule

@@ -107,12 +107,12 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "depth": {"limit": 100_000},
     "heartbeat": {"id": WORKER},
     "history": {"limit": 50},
-    "list_schedules": {"after": "s150000", "limit": 100},
-    "move_origins": {"names": ["s150000"], "origins": ["a.yaml:1"]},
+    "list_schedules": {"after": "s150000", "source": None, "enabled": None, "limit": 100},
+    "move_origins": {"names": ["s150000"], "sources": ["file"], "origins": ["a.yaml:1"]},
     "prune": {"limit": 5_000},
     "remove_schedules": {"ids": [150_000]},
     "set_cursor": {"enabled": True, "paused": False, "next": 1_900_000_000.0},
-    "soonest_schedules": {"limit": 100},
+    "soonest_schedules": {"source": None, "limit": 100},
     "stuck_keys": {"after": "", "limit": 500},
 }
 

@@ -172,6 +172,11 @@ def test_what_our_loader_would_refuse_becomes_untranslated_with_its_reason() -> 
     assert "'job' cannot be 'no blanks'" in draft.notes[0]
 
 
+@pytest.mark.parametrize("text", ["1e3", "12e34", "010", "no", "y", "+5", "1_000", "1:30", "~", ""])
+def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
+    loads(settle([Draft("x", {"every": "1h", "job": "j", "args": {"a": text}}, "line 1")], {}))
+
+
 @pytest.mark.parametrize("name", ["", " ", "x" * 500, "a\nb", "\u2028"])
 def test_every_name_is_made_valid(name: str) -> None:
     (draft,) = settle([Draft(name, {"every": "1h", "job": "j"}, "line 1")], {}).drafts

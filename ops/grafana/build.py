@@ -44,7 +44,7 @@ def rendered() -> Iterator[tuple[str, str]]:
     for module in MODULES:
         made = json.loads(json.dumps(module.build().build(), cls=JSONEncoder))
         _number(made["panels"])
-        _without_strays(made["templating"]["list"])
+        _without_strays(made)
         yield made["uid"], json.dumps(made, indent=2, sort_keys=True) + "\n"
 
 
@@ -55,11 +55,15 @@ def _number(panels: list[dict[str, Any]]) -> None:
         panel["id"] = next(numbers)
 
 
-def _without_strays(variables: list[dict[str, Any]]) -> None:
-    """Take away what the SDK gives to variables of every kind and only intervals have."""
-    for variable in variables:
+def _without_strays(made: dict[str, Any]) -> None:
+    """Take away what the SDK adds unasked."""
+    for variable in made["templating"]["list"]:
+        # Intervals alone have these.
         for key in [key for key in variable if key.startswith("auto")]:
             del variable[key]
+    for shown in (*made["annotations"]["list"], *made["links"]):
+        # It would hide them in a menu.
+        shown.pop("placement", None)
 
 
 if __name__ == "__main__":

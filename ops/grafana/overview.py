@@ -164,9 +164,7 @@ def _work() -> list[AnyPanel]:
             "Waiting jobs",
             "Jobs that are due, by queue. Good: near 0, and back there after each peak.",
             "short",
-            Query(
-                'max by (queue) (pillars_queue_depth{state="available"}) or vector(0)', "{{queue}}"
-            ),
+            Query(or_zero('max by (queue) (pillars_queue_depth{state="available"})'), "{{queue}}"),
         ),
     ]
 

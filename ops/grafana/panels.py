@@ -66,7 +66,7 @@ def quantile(q: float, histogram: str, matchers: str = OF_INSTANCE, by: str = ""
 
 def or_zero(expr: str) -> str:
     """Return the expression, or 0 while it has no series: where nothing is, all is well."""
-    return f"{expr} or vector(0)"
+    return f"{expr} or on () vector(0)"
 
 
 def stat(
@@ -160,6 +160,8 @@ def heat_map(title: str, description: str, histogram: str, matchers: str = OF_IN
             heatmap_builders.HeatmapColorOptions()
             .mode(heatmap.HeatmapColorMode.SCHEME)
             .scheme("Oranges")
+            .exponent(0.5)
+            .fill("dark-orange")
             .steps(64),
         )
         .y_axis(heatmap_builders.YAxisConfig().unit("s"))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from pillars.queue.desk import QueueRecord
+
 _WIDE = 400
+QUEUE_HEADINGS = ("QUEUE", "AVAILABLE", "SCHEDULED", "RUNNING", "FAILED", "OLDEST", "LIMITS")
 
 
 def print_json(value: object) -> None:
@@ -58,6 +61,22 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
         # Text, not markup: names may contain brackets.
         result.add_row(*(Text(text(value)) for value in row))
     return result
+
+
+def queue_rows(queues: Sequence[QueueRecord]) -> list[tuple[object, ...]]:
+    """Return queues as rows under QUEUE_HEADINGS."""
+    return [
+        (
+            queue.queue,
+            queue.available,
+            queue.scheduled,
+            queue.running,
+            queue.failed,
+            f"{queue.oldest:.1f}s",
+            queue.limits_in_words(),
+        )
+        for queue in queues
+    ]
 
 
 def console() -> Console:

@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_schedules(commands)
     _add_jobs(commands)
+    _add_queues(commands)
     return parser
 
 
@@ -213,6 +214,26 @@ def _add_jobs(commands: Commands[argparse.ArgumentParser]) -> None:
         parser.add_argument("id", type=_count, metavar="ID")
     for parser in (enqueue, listing, show):
         _json(parser)
+
+
+def _add_queues(commands: Commands[argparse.ArgumentParser]) -> None:
+    group = commands.add_parser("queues", help="list, limit, pause and resume queues")
+    verbs = group.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _json(_command(verbs, "list", "queues:listing", "list queues with their depth and limits"))
+    limit = _command(verbs, "limit", "queues:limit", "set a queue's limits, over all workers")
+    pause = _command(verbs, "pause", "queues:pause", "start no more jobs of a queue")
+    resume = _command(verbs, "resume", "queues:resume", "start a queue's jobs again")
+    for parser in (limit, pause, resume):
+        parser.add_argument("queue", metavar="NAME")
+    limit.add_argument("--concurrency", type=_count, metavar="N", help="so many run at a time")
+    limit.add_argument("--rate", metavar="RATE", help="so many start: 10/s, 100/m or 5000/h")
+    limit.add_argument(
+        "--burst",
+        type=_count,
+        metavar="N",
+        help="so many start at once after a lull (default: those of 0.1 s)",
+    )
+    limit.add_argument("--none", action="store_true", help="lift the limits")
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pillars.cli.context import opened, settings_from
-from pillars.cli.output import console, print_json, table
+from pillars.cli.output import QUEUE_HEADINGS, console, print_json, queue_rows, table
 
 if TYPE_CHECKING:
     import argparse
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 _EVERY = 1.0
 _MEMBER_HEADINGS = ("ROLE", "NAME", "STATE", "PID", "SLOTS", "SCHEDULES", "HEARTBEAT", "URL")
-_QUEUE_KEYS = ("queue", "available", "scheduled", "running", "failed")
-_QUEUE_HEADINGS = ("QUEUE", "AVAILABLE", "SCHEDULED", "RUNNING", "FAILED", "OLDEST")
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -49,7 +46,7 @@ async def _watch(arguments: argparse.Namespace) -> None:
 
 async def _state(database: Database) -> dict[str, Any]:
     from pillars.cluster.members import list_members, ring_state  # noqa: PLC0415
-    from pillars.queue.desk import depths  # noqa: PLC0415
+    from pillars.queue.desk import list_queues  # noqa: PLC0415
 
     ring = await ring_state(database, changes=1)
     return {
@@ -68,7 +65,7 @@ async def _state(database: Database) -> dict[str, Any]:
             }
             for member in await list_members(database)
         ],
-        "queues": [asdict(depth) for depth in await depths(database)],
+        "queues": await list_queues(database),
     }
 
 
@@ -88,12 +85,12 @@ def _picture(state: dict[str, Any]) -> Group:
         )
         for member in state["members"]
     ]
-    queues = [(*(q[key] for key in _QUEUE_KEYS), f"{q['oldest']:.1f}s") for q in state["queues"]]
+    queues = queue_rows(state["queues"])
     ring = state["ring"]
     parts: list[Any] = [f"ring version {ring['version']}, {ring['slots']:,} slots", ""]
     parts.append(
         table(_MEMBER_HEADINGS, members) if members else "no process is alive: run `pillars up`",
     )
     parts.append("")
-    parts.append(table(_QUEUE_HEADINGS, queues) if queues else "the queues are empty")
+    parts.append(table(QUEUE_HEADINGS, queues) if queues else "the queues are empty")
     return Group(*parts)

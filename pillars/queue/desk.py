@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,6 +10,7 @@ import psycopg
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.errors import PillarsError
 from pillars.queue.jobs import SQL
+from pillars.queue.limits import QueueLimits, format_rate, list_limits
 from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
@@ -74,6 +75,36 @@ class QueueDepth:
     failed: int
     scheduled: int
     oldest: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRecord:
+    """A queue that holds unfinished jobs, is limited or is paused.
+
+    The first six as in QueueDepth, the others as in QueueLimits.
+    """
+
+    queue: str
+    available: int
+    running: int
+    failed: int
+    scheduled: int
+    oldest: float
+    concurrency: int | None
+    rate: float | None
+    burst: int | None
+    paused_at: datetime | None
+
+    def limits_in_words(self) -> str:
+        """Return as people say it: `paused`, `5 at a time, 10/s`; empty without limits."""
+        words = []
+        if self.paused_at is not None:
+            words.append("paused")
+        if self.concurrency is not None:
+            words.append(f"{self.concurrency:,} at a time")
+        if self.rate is not None:
+            words.append(format_rate(self.rate))
+        return ", ".join(words)
 
 
 async def list_jobs(
@@ -153,6 +184,38 @@ async def depths(database: Database) -> list[QueueDepth]:
     """Return the depth of each queue that holds unfinished jobs, in order of name."""
     rows = await database.fetch(SQL["depth"], {"limit": DEPTH_LIMIT})
     return [QueueDepth(*row) for row in rows]
+
+
+async def list_queues(database: Database) -> list[QueueRecord]:
+    """Return every queue that holds unfinished jobs, is limited or is paused, in order of name."""
+    depth_of = {depth.queue: depth for depth in await depths(database)}
+    limits_of = {limits.name: limits for limits in await list_limits(database)}
+    return [
+        _record(depth_of.get(name) or _empty(name), limits_of.get(name) or QueueLimits(name))
+        for name in sorted({*depth_of, *limits_of})
+    ]
+
+
+async def show_queue(database: Database, name: str) -> QueueRecord:
+    """Return one queue; one that nobody knows is empty and has no limits."""
+    for record in await list_queues(database):
+        if record.queue == name:
+            return record
+    return _record(_empty(name), QueueLimits(name))
+
+
+def _empty(name: str) -> QueueDepth:
+    return QueueDepth(name, available=0, running=0, failed=0, scheduled=0, oldest=0.0)
+
+
+def _record(depth: QueueDepth, limits: QueueLimits) -> QueueRecord:
+    return QueueRecord(
+        **asdict(depth),
+        concurrency=limits.concurrency,
+        rate=limits.rate,
+        burst=limits.burst if limits.rate is not None else None,
+        paused_at=limits.paused_at,
+    )
 
 
 async def _change(database: Database, statement: str, params: dict[str, Any], verb: str) -> Any:  # noqa: ANN401 - the first column

@@ -7,6 +7,8 @@ time under its row's lock, for as many jobs as its limits allow now.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 _KNOWN_FOR = 1.0
 _LARGEST = 2**31 - 1
 _HIGHEST_RATE = 1e6
+_RATE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)/([smh])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+# By default as many may start at once as in this many seconds: claiming one by one is slow.
+_BURST_SECONDS = 0.1
 
 
 class QueueLimitError(PillarsError):
@@ -41,14 +47,14 @@ class QueueLimits:
         name: the queue.
         concurrency: how many of its jobs run at a time, over all workers; None: any number.
         rate: starts a second on average; None: any number.
-        burst: how many may start at once after a pause of the rate.
+        burst: how many may start at once after a lull; None: those of a tenth of a second.
         paused_at: since when none is started.
     """
 
     name: str
     concurrency: int | None = None
     rate: float | None = None
-    burst: int = 1
+    burst: int | None = None
     paused_at: datetime | None = None
 
 
@@ -104,15 +110,15 @@ async def limit_queue(database: Database, limits: QueueLimits) -> None:
     It holds for jobs that are claimed from now on.
 
     Raises:
-        JobError: the queue's name is none.
-        QueueLimitError: a number cannot be used.
+        QueueLimitError: the name is none, or a number cannot be used.
     """
     _check(limits)
+    usual = max(1, math.ceil((limits.rate or 0.0) * _BURST_SECONDS))
     params = {
         "name": limits.name,
         "concurrency": limits.concurrency,
         "rate": limits.rate,
-        "burst": limits.burst,
+        "burst": usual if limits.burst is None else limits.burst,
     }
     async with database.transaction() as connection:
         await fetch(connection, SQL["put_queue"], params)
@@ -123,9 +129,9 @@ async def pause_queue(database: Database, name: str, *, paused: bool) -> None:
     """Start no more jobs of a queue, or start them again; those that run go on.
 
     Raises:
-        JobError: the queue's name is none.
+        QueueLimitError: the name is none.
     """
-    check_job(NewJob("noop", queue=name))
+    _check_name(name)
     async with database.transaction() as connection:
         await fetch(connection, SQL["pause_queue"], {"name": name, "paused": paused})
         await fetch(connection, SQL["tidy_queues"])
@@ -136,14 +142,41 @@ async def list_limits(database: Database) -> list[QueueLimits]:
     return [QueueLimits(*row) for row in await database.fetch(SQL["list_queues"])]
 
 
-def _check(limits: QueueLimits) -> None:
+def parse_rate(text: str) -> float:
+    """Return starts a second for `10/s`, `100/m` or `5000/h`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match = _RATE.fullmatch(text.replace(" ", ""))
+    if match is None:
+        raise ValueError("not a rate: write 10/s, 100/m or 5000/h")
+    return float(match[1]) / _SECONDS[match[2]]
+
+
+def format_rate(rate: float) -> str:
+    """Return starts a second in the first unit that makes it a whole number: 10/s, 100/m."""
+    for unit, seconds in _SECONDS.items():
+        count = round(rate * seconds)
+        if count and math.isclose(count, rate * seconds, rel_tol=1e-9):
+            return f"{count}/{unit}"
+    return f"{rate * 3600:.6g}/h"
+
+
+def _check_name(name: str) -> None:
     try:
-        check_job(NewJob("noop", queue=limits.name))
+        check_job(NewJob("noop", queue=name))
     except JobError as error:
         raise QueueLimitError(str(error)) from None
+
+
+def _check(limits: QueueLimits) -> None:
+    _check_name(limits.name)
     if limits.concurrency is not None and not 1 <= limits.concurrency <= _LARGEST:
         raise QueueLimitError(f"concurrency {limits.concurrency} is out of range: from 1")
     if limits.rate is not None and not 0 < limits.rate <= _HIGHEST_RATE:
         raise QueueLimitError(f"rate {limits.rate} is out of range: up to 1,000,000 a second")
-    if not 1 <= limits.burst <= _LARGEST:
+    if limits.burst is not None and limits.rate is None:
+        raise QueueLimitError("burst needs a rate")
+    if limits.burst is not None and not 1 <= limits.burst <= _LARGEST:
         raise QueueLimitError(f"burst {limits.burst} is out of range: from 1")

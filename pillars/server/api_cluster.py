@@ -1,4 +1,4 @@
-"""What runs and when over HTTP: queues, schedules, members, the ring."""
+"""What runs and when over HTTP: schedules, members, the ring."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from http import HTTPStatus
 
 from pillars.cluster.members import MemberRecord, RingState, list_members, ring_state
 from pillars.cron import book
-from pillars.queue.desk import QueueDepth, depths
 from pillars.server.fields import Field, integer_text, require_storable, text
 from pillars.server.operations import Answer, Call, Context, Operation
 from pillars.server.records import listing, schema_of, to_json
 
 _DEFAULT_PAGE, _LONGEST_PAGE = 100, 1_000
-
-
-async def list_queues(context: Context, _: Call) -> Answer:
-    """Return the queues that hold unfinished jobs."""
-    return Answer({"queues": to_json(await depths(context.database))})
 
 
 async def list_schedules(context: Context, call: Call) -> Answer:
@@ -65,14 +59,6 @@ _PAGE = (
     ),
 )
 OPERATIONS = (
-    Operation(
-        "GET",
-        "/api/v1/queues",
-        "listQueues",
-        "Depth and oldest waiting job of each queue that holds unfinished jobs",
-        list_queues,
-        answer=listing("queues", QueueDepth),
-    ),
     Operation(
         "GET",
         _SCHEDULES,

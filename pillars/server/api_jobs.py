@@ -18,7 +18,7 @@ from pillars.server.job_bodies import (
     jobs_schema,
     read_jobs,
 )
-from pillars.server.operations import Answer, Body, Call, Context, Operation
+from pillars.server.operations import NO_BODY, Answer, Body, Call, Context, Operation
 from pillars.server.records import listing, schema_of, to_json
 
 if TYPE_CHECKING:
@@ -119,10 +119,6 @@ _FILTERS = (
 )
 
 
-def _read_nothing(value: object, faults: list[Fault]) -> dict[str, Any]:
-    return read_object(value, (), faults)
-
-
 def _read_reason(value: object, faults: list[Fault]) -> dict[str, Any]:
     return read_object(value, (_REASON,), faults)
 
@@ -163,7 +159,7 @@ OPERATIONS = (
         "Make a dead, cancelled or failed job available at once",
         retry_job,
         answer=_RECORD,
-        body=Body(object_schema(()), _read_nothing, required=False),
+        body=NO_BODY,
         errors=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     ),
     Operation(

@@ -167,6 +167,19 @@ def integer_text(least: int, most: int = _BIGGEST_ID) -> Callable[[str], int]:
     return read
 
 
+def number(least: float, most: float) -> Callable[[Any], float]:
+    """Return a reader of a number within bounds."""
+
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ReadError(f"must be a number, not {kind_of(value)}")
+        if not least <= value <= most:
+            raise ReadError(f"must be {least:g} to {most:.0f}")
+        return float(value)
+
+    return read
+
+
 def seconds(least: float, most: float) -> Callable[[Any], float]:
     """Return a reader of a number of seconds within bounds."""
 

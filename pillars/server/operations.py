@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiohttp import web
 
-from pillars.server.fields import read_query
+from pillars.server.fields import object_schema, read_object, read_query
 from pillars.server.problems import Fault, ProblemError, invalid
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ class Body:
     schema: Mapping[str, Any]
     read: Callable[[Any, list[Fault]], Any]
     required: bool = True
+
+
+def _read_nothing(value: object, faults: list[Fault]) -> dict[str, Any]:
+    return read_object(value, (), faults)
+
+
+# Nothing, or an object without keys.
+NO_BODY = Body(object_schema(()), _read_nothing, required=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from pillars.cron.book import ScheduleNotFoundError
 from pillars.ground.errors import PillarsError
 from pillars.queue.desk import JobNotFoundError, JobStateError
 from pillars.queue.jobs import JobError
+from pillars.queue.limits import QueueLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -248,5 +249,6 @@ _OURS: dict[type[PillarsError], tuple[int, str]] = {
     JobError: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_job"),
     JobNotFoundError: (HTTPStatus.NOT_FOUND, "job_not_found"),
     JobStateError: (HTTPStatus.CONFLICT, "job_state"),
+    QueueLimitError: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_queue"),
     ScheduleNotFoundError: (HTTPStatus.NOT_FOUND, "schedule_not_found"),
 }

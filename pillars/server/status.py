@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pillars.cluster.members import MemberRecord, list_members
 from pillars.cron.book import ScheduleRecord, list_schedules
 from pillars.db.statements import load_statements
-from pillars.queue.desk import JobRecord, QueueDepth, depths, list_jobs
+from pillars.queue.desk import JobRecord, QueueRecord, list_jobs, list_queues
 from pillars.queue.states import JobState
 from pillars.server.problems import UNREACHABLE
 
@@ -44,7 +44,7 @@ class Status:
 
     now: datetime | None
     members: Section[MemberRecord]
-    queues: Section[QueueDepth]
+    queues: Section[QueueRecord]
     schedules: Section[ScheduleRecord]
     failures: Section[JobRecord]
 
@@ -72,7 +72,7 @@ class StatusReader:
         now, members, queues, schedules, failures = await asyncio.gather(
             _section(self._now()),
             _section(list_members(database)),
-            _section(depths(database)),
+            _section(list_queues(database)),
             _section(list_schedules(database, limit=ROWS, soonest=True)),
             _section(self._failures()),
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pillars.cluster.members import MemberRecord
     from pillars.cron.book import ScheduleRecord
     from pillars.db.database import Database
-    from pillars.queue.desk import JobRecord, QueueDepth
+    from pillars.queue.desk import JobRecord, QueueRecord
     from pillars.server.html import Child
     from pillars.server.status import Status
 
@@ -147,13 +147,13 @@ def _member(member: MemberRecord, total: int) -> Html:
 def _queues(status: Status) -> Html:
     queues = status.queues.rows
     return _table(
-        ["queue", "waiting#", "running#", "failed#", "later#", "oldest#"],
+        ["queue", "waiting#", "running#", "failed#", "later#", "oldest#", "limits"],
         None if queues is None else [_queue(queue) for queue in queues],
         "nothing waits and nothing runs",
     )
 
 
-def _queue(queue: QueueDepth) -> Html:
+def _queue(queue: QueueRecord) -> Html:
     return _row(
         element("code", queue.queue),
         _number(f"{queue.available:,}"),
@@ -161,6 +161,7 @@ def _queue(queue: QueueDepth) -> Html:
         _number(f"{queue.failed:,}", "bad" if queue.failed else None),
         _number(f"{queue.scheduled:,}"),
         _number(span(queue.oldest), "warn" if queue.oldest > _LATE_JOB else None),
+        element("span", queue.limits_in_words(), class_="warn" if queue.paused_at else "soft"),
     )
 
 

@@ -73,7 +73,17 @@ def test_status_as_json_has_the_promised_shape(
             },
         ],
         "queues": [
-            {"queue": "default", "available": 1, "running": 0, "failed": 0, "scheduled": 1},
+            {
+                "queue": "default",
+                "available": 1,
+                "running": 0,
+                "failed": 0,
+                "scheduled": 1,
+                "concurrency": None,
+                "rate": None,
+                "burst": None,
+                "paused_at": None,
+            },
         ],
     }
 

@@ -14,8 +14,10 @@ from pillars.queue.jobs import NewJob
 from pillars.queue.limits import (
     QueueLimitError,
     QueueLimits,
+    format_rate,
     limit_queue,
     list_limits,
+    parse_rate,
     pause_queue,
 )
 from pillars.queue.states import JobState
@@ -145,6 +147,38 @@ async def test_a_pause_leaves_the_limits_alone_and_the_limits_the_pause(
     assert limits.paused_at is not None
 
 
+async def test_unless_told_otherwise_the_starts_of_a_tenth_of_a_second_are_a_burst(
+    database: Database,
+) -> None:
+    await limit_queue(database, QueueLimits("slow", rate=2.0))
+    await limit_queue(database, QueueLimits("fast", rate=250.0))
+
+    found = {limits.name: limits.burst for limits in await list_limits(database)}
+    assert found == {"slow": 1, "fast": 25}
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("10/s", 10.0), ("100/m", 100 / 60), ("5000/h", 5000 / 3600), ("1/h", 1 / 3600)],
+)
+def test_a_rate_is_written_as_it_is_read(text: str, rate: float) -> None:
+    assert parse_rate(text) == pytest.approx(rate)
+    assert format_rate(parse_rate(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("60/m", "1/s"), ("0.5/s", "30/m"), ("0.1/h", "0.1/h"), ("2 / s", "2/s")]
+)
+def test_a_rate_is_shown_as_a_whole_number_where_there_is_one(text: str, shown: str) -> None:
+    assert format_rate(parse_rate(text)) == shown
+
+
+@pytest.mark.parametrize("text", ["", "10", "10/d", "/s", "-1/s", "1e3/s", "ten/s", "٣/s"])
+def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="write 10/s, 100/m or 5000/h"):
+        parse_rate(text)
+
+
 async def test_a_queue_without_limits_has_no_row(database: Database) -> None:
     await limit_queue(database, QueueLimits("q", concurrency=2))
     await limit_queue(database, QueueLimits("q"))
@@ -179,7 +213,8 @@ async def test_a_job_counts_against_its_key_and_its_queue(
     [
         QueueLimits("q", concurrency=0),
         QueueLimits("q", rate=-1.0),
-        QueueLimits("q", burst=0),
+        QueueLimits("q", rate=1.0, burst=0),
+        QueueLimits("q", burst=3),
         QueueLimits("no name"),
     ],
 )

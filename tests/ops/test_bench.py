@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.timeout(300)
+def test_the_benchmarks_run_and_write_down_every_round(tmp_path: Path) -> None:
+    report = tmp_path / "figures.json"
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ops.benchmarks", "enqueue", "work", "fire", "ring"),
+            *("--quick", "--json", str(report)),
+        ],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(report.read_text())["figures"]
+    assert all(len(figure["ours"]) == 1 and figure["ours"][0] > 0 for figure in figures)
+    assert [figure["name"] for figure in figures if figure["ratio"] is not None] == [
+        "enqueue in bulk",
+        "enqueue one by one",
+        "1 worker process, jobs done",
+        "2 worker processes, jobs done",
+        "fire a herd",
+    ]
+
+
+def test_a_benchmark_that_does_not_exist_is_named_with_those_that_do() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.benchmarks", "wrk"],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert done.returncode == 2
+    assert "there is no benchmark 'wrk': choose of enqueue, work" in done.stderr

@@ -41,6 +41,16 @@ class Prometheus:
         answer = self._get("query_range", query=expr, start=since, end=until, step=1)
         return [(at, float(value)) for s in answer["result"] for at, value in s["values"]]
 
+    def alerts(self) -> set[str]:
+        """The names of the alerts that fire now."""
+        alerts = self._get("alerts")["alerts"]
+        return {a["labels"]["alertname"] for a in alerts if a["state"] == "firing"}
+
+    def broken_rules(self) -> list[str]:
+        """The alerts whose expression could not be evaluated."""
+        rules = [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
+        return [rule["name"] for rule in rules if rule["health"] == "err"]
+
     def choices(self, query: str) -> int:
         """How many values Grafana offers for a variable with this `label_values(series, label)`."""
         match = re.fullmatch(r"label_values\((.+), (\w+)\)", query)

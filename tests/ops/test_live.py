@@ -15,7 +15,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -79,8 +81,14 @@ class System:
                 stdout=log,
                 stderr=log,
             )
-        eventually("Prometheus is told of", lambda: self._prometheus_url() is not None)
-        self.prometheus = Prometheus(self._prometheus_url() or "")
+        eventually("it is told what to open", lambda: self._told("Pillars") is not None)
+        self.prometheus = Prometheus((self._told("Prometheus") or "").removesuffix("/graph"))
+
+    def members(self) -> dict[str, str]:
+        """The role of each live member, by its address."""
+        with urlopen(f"{self._told('Pillars')}/sd/prometheus") as answer:  # noqa: S310 - our own
+            groups = json.load(answer)
+        return {target: g["labels"]["role"] for g in groups for target in g["targets"]}
 
     def output(self) -> str:
         """What everything has printed."""
@@ -96,9 +104,9 @@ class System:
         (pid,) = [m["pid"] for m in json.loads(status.stdout)["members"] if m["name"] == name]
         os.kill(pid, signal.SIGKILL)
 
-    def _prometheus_url(self) -> str | None:
+    def _told(self, what: str) -> str | None:
         assert self.process.poll() is None, self.output()
-        found = re.search(r"^Prometheus +(http\S+)/graph", self.output(), re.MULTILINE)
+        found = re.search(rf"^{what} +(http[^\s,]+)", self.output(), re.MULTILINE)
         return found[1] if found else None
 
 
@@ -184,6 +192,40 @@ def test_every_query_of_every_dashboard_returns_data_under_load(
             sys.stdout.write(table(found))
 
     assert prometheus.now('sum(pillars_jobs_finished_total{outcome="failed"})')[""] > 0
+
+
+def test_of_all_alerts_only_the_one_about_dead_jobs_fires(system: System) -> None:
+    prometheus = system.prometheus
+
+    eventually("dead jobs are told of", lambda: "PillarsJobsDead" in prometheus.alerts())
+
+    assert prometheus.alerts() == {"PillarsJobsDead"}
+    assert prometheus.broken_rules() == []
+
+
+def test_each_member_is_ready_and_says_by_which_checks(system: System) -> None:
+    checks = {
+        "cron": {"pass", "overdue", "database"},
+        "worker": {"claim", "database"},
+        "server": {"database"},
+    }
+
+    def all_are_ready() -> bool:
+        found = [(role, readiness(address)) for address, role in system.members().items()]
+        assert {role: set(said["checks"]) for role, said in found} == checks
+        return len(found) == 1 + CRONS + WORKERS and all(said["ok"] for _, said in found)
+
+    # The cron that was killed is started again after three leases.
+    eventually("all members are ready", all_are_ready)
+
+
+def readiness(address: str) -> dict[str, Any]:
+    """What a member says of itself, ready or not."""
+    try:
+        with urlopen(f"http://{address}/readyz") as answer:
+            return dict(json.load(answer))
+    except HTTPError as error:
+        return dict(json.load(error))
 
 
 def samples(system: System, asked: Asked) -> int:

@@ -1,7 +1,8 @@
 """LISTEN/NOTIFY as an accelerator only: everything must work when no notification ever arrives.
 
-Payloads are never trusted; a notification means "look now". Behind a pooler in transaction mode
-LISTEN receives nothing: give the server's own address in PILLARS_DIRECT_DATABASE_URL.
+A notification means "look now"; its payload hints at what to look for, and is never trusted. Behind
+a pooler in transaction mode LISTEN receives nothing: give the server's own address in
+PILLARS_DIRECT_DATABASE_URL.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 RING_CHANNEL = "pillars_ring"
 JOBS_CHANNEL = "pillars_jobs"
+# The payload on JOBS_CHANNEL when a running job shall be stopped; without one, jobs may be claimed.
+CANCEL = "cancel"
 # A listening connection says nothing by itself; a look this often finds one that has died.
 _CHECK_EVERY = 10.0
 
@@ -33,7 +36,7 @@ class Listener:
         self,
         dsn: Secret,
         name: str,
-        callbacks: Mapping[str, Callable[[], None]],
+        callbacks: Mapping[str, Callable[[str], None]],
         *,
         direct: bool,
     ) -> None:
@@ -42,7 +45,8 @@ class Listener:
         Args:
             dsn: the database, past any pooler.
             name: application name.
-            callbacks: channel to function; called in the event loop, must not block.
+            callbacks: channel to function, which gets the payload; called in the event loop, must
+                not block.
             direct: whether `dsn` surely leads past any pooler.
         """
         self._dsn = dsn
@@ -60,7 +64,7 @@ class Listener:
             async for notification in connection.notifies(timeout=_CHECK_EVERY):
                 callback = self._callbacks.get(notification.channel)
                 if callback is not None:
-                    callback()
+                    callback(notification.payload)
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.execute("SELECT 1")
         except BaseException:
@@ -86,5 +90,5 @@ class Listener:
             self._connection = connection
             # What was announced while nobody listened is unknown: look once.
             for callback in self._callbacks.values():
-                callback()
+                callback("")
         return self._connection

@@ -348,6 +348,15 @@ class JobFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobStopping(Event):
+    """A running job was told to stop, as somebody asked for; `JobFinished` tells how it ended."""
+
+    job_id: int
+    type: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FinishRefused(Event):
     """Results that came after the job had been given to another worker; they were dropped."""
 

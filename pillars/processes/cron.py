@@ -49,8 +49,9 @@ async def run_cron(settings: Settings, dsn: Secret) -> None:
 
 def _start_loops(frame: Frame) -> None:
     settings, membership, database = frame.settings, frame.membership, frame.database
-    if frame.heart is not None:
-        frame.listen(RING_CHANNEL, frame.heart.wake)
+    heart = frame.heart
+    if heart is not None:
+        frame.listen(RING_CHANNEL, lambda _: heart.wake())
     own = OwnTicker(
         database.link("ticker"),
         slots=lambda: membership.slots,

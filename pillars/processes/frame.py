@@ -140,8 +140,8 @@ class Frame:
         self._loops.append((stepper, asyncio.create_task(stepper.run(), name=name)))
         return stepper
 
-    def listen(self, channel: str, callback: Callable[[], None]) -> None:
-        """Call back on notifications of a channel, as an accelerator."""
+    def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Call back with the payload of a channel's notifications, as an accelerator."""
         direct = self.settings.direct_database_url
         listener = Listener(
             direct or self.dsn,

@@ -73,7 +73,7 @@ async def _work(frame: Frame, app: App) -> None:
     working = asyncio.create_task(worker.run(), name="worker")
     # Should the worker itself break, the process ends with its error instead of idling.
     working.add_done_callback(lambda _: frame.stop("the worker ended"))
-    frame.listen(JOBS_CHANNEL, worker.wake)
+    frame.listen(JOBS_CHANNEL, worker.notified)
     frame.loop("prune", pruner.step)
     frame.loop("gates", gate_keeper.step)
     await frame.until_stopped()

@@ -48,7 +48,7 @@ class Job:
         start_delay: seconds from `run_at` to the claim, by the database's clock.
         concurrency_key: the key it shares with others, of which so many run at a time.
         trace: W3C `traceparent` of whoever enqueued it.
-        expired: it was claimed later than it may be started; None: it may be at any time.
+        refusal: why it ends as cancelled without a start: it expired, or somebody asked for it.
         counted: its queue has a limit, under which it was claimed.
     """
 
@@ -68,7 +68,7 @@ class Job:
     start_delay: float
     concurrency_key: str | None = None
     trace: str | None = None
-    expired: bool | None = None
+    refusal: str | None = None
     counted: bool = False
 
 
@@ -155,9 +155,10 @@ class Claims:
         opened = await self._gate.open(keys) if keys else 0
         return bool(opened) or any(job.counted for job in jobs)
 
-    async def cancel_requests(self, worker_id: UUID) -> dict[JobId, str | None]:
-        """Return this worker's running jobs that shall be stopped, and why."""
-        return dict(await self._link.fetch(SQL["cancel_requests"], {"worker_id": worker_id}))
+    async def cancel_requests(self, worker_id: UUID) -> dict[tuple[JobId, int], str]:
+        """Return the attempts of this worker that shall be stopped, as id and number, and why."""
+        rows = await self._link.fetch(SQL["cancel_requests"], {"worker_id": worker_id})
+        return {(job_id, attempt): reason for job_id, attempt, reason in rows}
 
     async def give_back(self, worker_id: UUID, jobs: Sequence[Job]) -> int:
         """Return claimed jobs that were not started; returns how many were still ours."""

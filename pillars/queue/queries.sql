@@ -200,7 +200,10 @@ WHERE jobs.ctid = ANY(ARRAY(SELECT row FROM picked))
 RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.rescues, jobs.priority,
     jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
     extract(epoch FROM jobs.started_at - jobs.run_at)::float8, jobs.concurrency_key, jobs.trace,
-    jobs.expires_at < jobs.started_at, %(counted)s::boolean
+    CASE WHEN jobs.cancel_requested_at IS NOT NULL THEN coalesce(jobs.reason, 'cancelled')
+         WHEN jobs.expires_at < jobs.started_at
+         THEN 'expired: it could not be started in the time it was given' END,
+    %(counted)s::boolean
 
 -- name: next_due
 -- Seconds until the next job for these queues is due, NULL if none waits.
@@ -417,7 +420,7 @@ RETURNING state::text, CASE WHEN state = 'running' THEN pg_notify(%(channel)s, '
 -- name: cancel_requests
 -- Running jobs of this worker that shall be stopped.
 -- index: jobs_cancelling
-SELECT id, reason FROM pillars.jobs
+SELECT id, attempt, coalesce(reason, 'cancelled') FROM pillars.jobs
 WHERE cancel_requested_at IS NOT NULL AND finished_at IS NULL
   AND state = 'running' AND worker_id = %(worker_id)s
 

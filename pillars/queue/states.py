@@ -6,6 +6,8 @@
          +-- rescue, return-+
 
     available, failed --cancel--> cancelled
+    running --cancel asked for, seen by its worker or by the next to claim it--> cancelled
+    running --snooze--> available at a later run_at
     dead, cancelled, failed --retry--> available
 
 `skipped` and `missed` are ticks that never became work; they are born finished.

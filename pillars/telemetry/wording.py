@@ -20,6 +20,7 @@ from pillars.ground.events import (
     JobFinished,
     JobsPruned,
     JobsReturned,
+    JobStopping,
     LoopFailed,
     LoopRecovered,
     MemberExpelled,
@@ -242,12 +243,19 @@ def _job_finished(event: JobFinished) -> Words:
         schedule = f" (schedule {event.schedule})" if event.schedule else ""
         return INFO, f"{job} succeeded in {took}{schedule}"
     if event.outcome == "cancelled":
-        return INFO, f"{job} was cancelled after {took}"
+        return (
+            INFO,
+            f"{job} was cancelled after {took}: {first_line(event.error) or 'no reason given'}",
+        )
     attempt = f"{event.outcome} after {took}, attempt {event.attempt}"
     text = f"{job} {attempt}: {first_line(event.error) or 'no reason given'}"
     if event.retry_in is None:
         return ERROR, text
     return WARNING, f"{text}; retry in {retry(event.retry_in)}"
+
+
+def _job_stopping(event: JobStopping) -> Words:
+    return INFO, f"job {event.job_id} {event.type} is told to stop: {first_line(event.reason)}"
 
 
 def _finish_refused(event: FinishRefused) -> Words:
@@ -289,6 +297,7 @@ _WRITERS: dict[type[Event], Callable[[Any], Words | None]] = {
     SchedulesWaiting: _schedules_waiting,
     ScheduleBroken: _schedule_broken,
     JobFinished: _job_finished,
+    JobStopping: _job_stopping,
     FinishRefused: _finish_refused,
     JobsReturned: _jobs_returned,
     JobsPruned: _jobs_pruned,

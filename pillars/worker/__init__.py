@@ -1,8 +1,8 @@
 """The worker: takes jobs off the queue and runs them.
 
 Read in this order: registry (which function does what), context (what it sees of its job), attempts
-(one try, with threads and failures beside it), claimer (filling the buffer), finisher (writing
-results), worker (slots and stopping), builtin (noop, log, http).
+(one try, with threads and failures beside it), claimer (filling the buffer), canceller (what shall
+be stopped), finisher (writing results), worker (slots and stopping), builtin (noop, log, http).
 
 The protocol
 ============
@@ -33,6 +33,9 @@ What happens when
 - *A timeout passes*: an async handler is cancelled where it awaits. A thread cannot be stopped: the
   attempt is written as failed at once, `current_job().cancelled` is set, and the slot stays
   occupied until the function returns.
+- *A running job is to be cancelled*: its attempt is stopped as by a timeout, and ends as cancelled
+  unless the handler returns first. If this worker is lost before that, or gives the job back,
+  whoever claims it next does not start it.
 - *The database is gone*: claims and writes are tried again for ever with jittered pauses; running
   jobs run on; outcomes wait.
 - *The answer to a claim is lost*: the table says we run jobs that we know nothing of. After every

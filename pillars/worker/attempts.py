@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 # A job's policy may come from anywhere; PostgreSQL must be able to add the pause to an instant.
 LONGEST_PAUSE = 366 * 86_400.0
-_EXPIRED = "expired: it could not be started in the time it was given"
 # How long a thread that was told to stop may take to come back with its result.
 _LAST_WORD = 1.0
 
@@ -41,22 +40,35 @@ _LAST_WORD = 1.0
 class Attempts:
     """Makes attempts at jobs with the handlers of a registry."""
 
-    def __init__(self, registry: Registry, concurrency: int) -> None:
-        """Find handlers in `registry`; run at most `concurrency` plain functions at once."""
+    def __init__(
+        self,
+        registry: Registry,
+        concurrency: int,
+        refusal: Callable[[Job], str | None],
+    ) -> None:
+        """Find handlers in `registry`; run at most `concurrency` plain functions at once.
+
+        `refusal` tells why a job must not start, or not go on, and None while it may.
+        """
         self._registry = registry
+        self._refusal = refusal
         self._threads: Threads[BaseException | None] = Threads(concurrency, "pillars-job")
-        # Set before running attempts are cancelled: a cancellation then comes from the worker.
+        # Set before running attempts are cut short: a cancellation then comes from the worker.
         self.cutting = False
 
     async def run(self, job: Job) -> tuple[Ended, Thread | None]:
-        """Make one attempt; the thread is one that outlived its timeout and still runs.
+        """Make one attempt; the thread is one that runs on although the attempt has ended.
+
+        To stop an attempt whose job has a `refusal`, cancel the task that makes it. It ends as
+        cancelled, unless its handler returns all the same.
 
         Raises:
             asyncio.CancelledError: the attempt was cut short while `cutting`; it has no result.
         """
         handler = self._registry.get(job.type)
-        if handler is None or job.expired:
-            return self._refused(job), None
+        reason = self._refusal(job)
+        if handler is None or reason is not None:
+            return self._refused(job, reason), None
         context = JobContext(job)
         enter_job(context)
         timeout = handler.timeout if job.timeout is None else job.timeout
@@ -67,16 +79,16 @@ class Attempts:
                 await handler.function(**job.args)
             elif not await _within(timeout, handler.function, job.args):
                 context.cancel()
-                return _failed(job, handler.policy, f"timed out after {timeout:g} s"), None
+                return self._overdue(job, handler, f"timed out after {timeout:g} s"), None
         except asyncio.CancelledError as error:
             context.cancel()
             if self.cutting:
                 raise
-            return _raised(job, handler, error), None
+            return self._raised(job, handler, error), None
         except GeneratorExit:
             raise  # the loop was closed under us
         except BaseException as error:  # noqa: BLE001 - a handler's SystemExit is its failure alone
-            return _raised(job, handler, error), None
+            return self._raised(job, handler, error), None
         return Ended(job.id, job.attempt, JobState.SUCCEEDED), None
 
     def close(self) -> None:
@@ -98,22 +110,44 @@ class Attempts:
         except asyncio.CancelledError:
             context.cancel()
             await asyncio.wait((thread,), timeout=_LAST_WORD)
-            if not thread.done() or thread.result() is not None:
+            if self.cutting and (not thread.done() or thread.result() is not None):
                 raise
         if not thread.done():
             context.cancel()
-            error = f"timed out after {timeout:g} s; its thread goes on until the function returns"
-            return _failed(job, handler.policy, error), thread
+            error = (
+                f"timed out after {timeout or 0:g} s; its thread goes on until the function returns"
+            )
+            return self._overdue(job, handler, error), thread
         raised = thread.result()
         if raised is not None:
-            return _raised(job, handler, raised), None
+            return self._raised(job, handler, raised), None
         return Ended(job.id, job.attempt, JobState.SUCCEEDED), None
 
-    def _refused(self, job: Job) -> Ended:
-        if job.expired:
-            return Ended(job.id, job.attempt, JobState.CANCELLED, _EXPIRED)
+    def _refused(self, job: Job, reason: str | None) -> Ended:
+        if reason is not None:
+            return _cancelled(job, reason)
         # Retried like any failure: in a rolling deploy a newer worker may know the type.
         return _failed(job, DEFAULT_RETRY, self._registry.unknown(job.type))
+
+    def _overdue(self, job: Job, handler: Handler, error: str) -> Ended:
+        if (reason := self._refusal(job)) is not None:
+            return _cancelled(job, reason)
+        return _failed(job, handler.policy, error)
+
+    def _raised(self, job: Job, handler: Handler, error: BaseException) -> Ended:
+        # Whatever a handler raises on its way out: the job is wanted no more.
+        if (reason := self._refusal(job)) is not None:
+            return _cancelled(job, reason)
+        match error:
+            case Discard():
+                return _cancelled(job, str(error))
+            case PermanentError():
+                return Ended(job.id, job.attempt, JobState.DEAD, storable(str(error)))
+            case TypeError():
+                text = misfit(handler, job.args) or error_text(error)
+            case _:
+                text = error_text(error)
+        return _failed(job, handler.policy, text)
 
 
 async def _within(seconds: float, function: Callable[..., Any], args: Mapping[str, Any]) -> bool:
@@ -143,17 +177,8 @@ def _call(function: Callable[..., Any], args: Mapping[str, Any]) -> BaseExceptio
     return None
 
 
-def _raised(job: Job, handler: Handler, error: BaseException) -> Ended:
-    match error:
-        case Discard():
-            return Ended(job.id, job.attempt, JobState.CANCELLED, storable(str(error)))
-        case PermanentError():
-            return Ended(job.id, job.attempt, JobState.DEAD, storable(str(error)))
-        case TypeError():
-            text = misfit(handler, job.args) or error_text(error)
-        case _:
-            text = error_text(error)
-    return _failed(job, handler.policy, text)
+def _cancelled(job: Job, reason: str) -> Ended:
+    return Ended(job.id, job.attempt, JobState.CANCELLED, storable(reason))
 
 
 def _failed(job: Job, policy: RetryPolicy, error: str) -> Ended:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pillars.ground.events import SlotsUsed
+from pillars.db.notify import CANCEL
+from pillars.ground.events import JobStopping, SlotsUsed
 from pillars.queue.claims import Claims
 from pillars.worker.attempts import Attempts
+from pillars.worker.canceller import Canceller
 from pillars.worker.claimer import Claimed, Claimer
 from pillars.worker.finisher import Finisher, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from contextvars import Context
     from uuid import UUID
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pillars.ground.events import Emit
     from pillars.queue.claims import Ended
     from pillars.queue.states import JobId
+    from pillars.worker.canceller import AttemptKey
     from pillars.worker.registry import Registry
 
 # A handler that kept the loop this long lets heartbeats and the other slots have their turn.
@@ -63,8 +67,9 @@ class Worker:
         self._concurrency = concurrency
         self._emit = emit
         self._clock = clock
+        claims = Claims(database.link("claim"), clock)
         self._claimer = Claimer(
-            Claims(database.link("claim"), clock),
+            claims,
             queues,
             identity=identity,
             free_slots=lambda: self._concurrency - self._busy,
@@ -79,12 +84,20 @@ class Worker:
             emit,
             retrying=self._claimer.retry_comes,
         )
-        self._attempts = Attempts(registry, concurrency)
+        # Over the claimer's link, which has little to do while jobs run that are worth a stop.
+        self._canceller = Canceller(
+            claims,
+            identity=identity,
+            busy=lambda: self._busy > 0,
+            stop=self._stop_attempts,
+            emit=emit,
+        )
+        self._attempts = Attempts(registry, concurrency, self._canceller.refusal)
         # What each slot runs; a slot whose thread outlived its timeout is busy and runs nothing.
         self._running: list[Claimed | None] = [None] * concurrency
         self._busy = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slots: set[asyncio.Task[None]] = set()
+        self._slots: dict[int, asyncio.Task[None]] = {}
         self._claiming: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._slots_closed = asyncio.Event()
@@ -102,6 +115,7 @@ class Worker:
         self._clean = len(self._context) + 1
         self._claiming = self._spawn(self._claimer.run())
         self._spawn(self._finisher.run())
+        self._spawn(self._canceller.run())
         for number in range(self._concurrency):
             self._open_slot(number)
         try:
@@ -116,6 +130,13 @@ class Worker:
     def wake(self) -> None:
         """Look for jobs now: some were announced."""
         self._claimer.wake()
+
+    def notified(self, payload: str) -> None:
+        """Look now for what a notification on JOBS_CHANNEL tells of."""
+        if payload == CANCEL:
+            self._canceller.wake()
+        else:
+            self._claimer.wake()
 
     async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - the time others are given
         """Claim no more, give back what is not started, let the rest finish; then return.
@@ -142,8 +163,8 @@ class Worker:
     def _open_slot(self, number: int) -> None:
         # A copy of the context run() was called in, not of the one the last job has left.
         slot = self._spawn(self._slot(number), self._context.copy())
-        self._slots.add(slot)
-        slot.add_done_callback(self._slot_closed)
+        self._slots[number] = slot
+        slot.add_done_callback(partial(self._slot_closed, number))
 
     async def _slot(self, number: int) -> None:
         """Run jobs one after the other, until told to end or until a job left its mark."""
@@ -187,10 +208,20 @@ class Worker:
         if claimed is not None:
             self._finisher.put(Outcome(claimed.worker_id, claimed.job, ended, seconds))
 
-    def _slot_closed(self, slot: asyncio.Task[None]) -> None:
-        self._slots.discard(slot)
+    def _slot_closed(self, number: int, slot: asyncio.Task[None]) -> None:
+        if self._slots.get(number) is slot:
+            del self._slots[number]
         if not self._slots:
             self._slots_closed.set()
+
+    def _stop_attempts(self, requests: Mapping[AttemptKey, str]) -> None:
+        for number, claimed in enumerate(self._running):
+            if claimed is None or claimed.worker_id != self._identity():
+                continue
+            job = claimed.job
+            if (reason := requests.get((job.id, job.attempt))) is not None:
+                self._emit(JobStopping(job.id, job.type, reason))
+                self._slots[number].cancel()
 
     def _held(self) -> Iterator[JobId]:
         yield from (claimed.job.id for claimed in self._running if claimed is not None)
@@ -218,7 +249,7 @@ class Worker:
 
     def _cut_short(self) -> None:
         self._attempts.cutting = True
-        for task in (self._claiming, *self._slots):
+        for task in (self._claiming, *self._slots.values()):
             if task is not None:
                 task.cancel()
 

@@ -27,7 +27,7 @@ class Calls:
         self.count = 0
         self._called = asyncio.Event()
 
-    def __call__(self) -> None:
+    def __call__(self, _: str) -> None:
         self.count += 1
         self._called.set()
 

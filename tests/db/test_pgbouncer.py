@@ -121,7 +121,7 @@ async def test_a_listener_knows_that_nothing_would_reach_it(
     sql: psycopg.Connection[Any],
 ) -> None:
     called: list[None] = []
-    listener = Listener(pooled, "ear", {"jobs": lambda: called.append(None)}, direct=False)
+    listener = Listener(pooled, "ear", {"jobs": called.append}, direct=False)
 
     assert await listener.step() == 60.0
     assert called == []

@@ -28,7 +28,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 def attempts(registry: Registry) -> Iterator[Attempts]:
-    attempts = Attempts(registry, 2)
+    attempts = Attempts(registry, 2, lambda job: job.refusal)
     yield attempts
     attempts.close()
 

@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from pillars.app import App
     from pillars.queue.jobs import NewJob
     from pillars.queue.retry import RetryPolicy
-    from pillars.worker.context import Discard, PermanentError, current_job
+    from pillars.worker.context import Discard, PermanentError, Snooze, current_job
 
-__all__ = ["App", "Discard", "NewJob", "PermanentError", "RetryPolicy", "current_job"]
+__all__ = [
+    "App",
+    "Discard",
+    "NewJob",
+    "PermanentError",
+    "RetryPolicy",
+    "Snooze",
+    "current_job",
+]
 __version__ = version("pillars")
 
 # Loaded when first asked for: `import pillars` alone opens neither aiohttp nor psycopg.
@@ -24,6 +32,7 @@ _HOMES = {
     "Discard": "pillars.worker.context",
     "NewJob": "pillars.queue.jobs",
     "PermanentError": "pillars.worker.context",
+    "Snooze": "pillars.worker.context",
     "RetryPolicy": "pillars.queue.retry",
     "current_job": "pillars.worker.context",
 }

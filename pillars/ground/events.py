@@ -334,7 +334,10 @@ class JobsClaimed(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobFinished(Event):
-    """An attempt ended. `outcome` is the job's new state: succeeded, failed, dead or cancelled."""
+    """An attempt ended: `outcome` is succeeded, failed, dead, cancelled or snoozed.
+
+    `retry_in` are the seconds until the next attempt of one that failed or was snoozed.
+    """
 
     job_id: int
     type: str

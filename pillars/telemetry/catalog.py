@@ -199,7 +199,8 @@ METRICS: tuple[Metric, ...] = (
         Kind.COUNTER,
         ("queue", "type", "outcome"),
         _WORKER,
-        "Attempts that ended, by outcome: succeeded, failed (to be retried), dead, cancelled.",
+        "Attempts that ended, by outcome: succeeded, failed (to be retried), dead, cancelled, "
+        "snoozed.",
     ),
     Metric(
         "pillars_job_duration_seconds",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Of queue and type: each has a whole histogram, and two labels of 200 values make 40,000 pairs.
 PAIR_LIMIT = 300
-_OUTCOMES = ("succeeded", "failed", "dead", "cancelled")
+_OUTCOMES = ("succeeded", "failed", "dead", "cancelled", "snoozed")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

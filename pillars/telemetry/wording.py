@@ -71,7 +71,7 @@ def worded() -> frozenset[type[Event]]:
 
 def more_jobs(count: int, outcome: str) -> Words:
     """Return level and text for jobs that ended without a line of their own."""
-    level = INFO if outcome in ("succeeded", "cancelled") else WARNING
+    level = INFO if outcome in ("succeeded", "cancelled", "snoozed") else WARNING
     return level, f"… and {count:,} more {plural(count, 'job')} {outcome}"
 
 
@@ -247,6 +247,9 @@ def _job_finished(event: JobFinished) -> Words:
             INFO,
             f"{job} was cancelled after {took}: {first_line(event.error) or 'no reason given'}",
         )
+    if event.outcome == "snoozed":
+        why = f": {first_line(event.error)}" if event.error else ""
+        return INFO, f"{job} was snoozed for {duration(event.retry_in or 0.0)}{why}"
     attempt = f"{event.outcome} after {took}, attempt {event.attempt}"
     text = f"{job} {attempt}: {first_line(event.error) or 'no reason given'}"
     if event.retry_in is None:

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 from pillars.queue.claims import Ended
 from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy, retry_in
 from pillars.queue.states import JobState
-from pillars.worker.context import Discard, JobContext, PermanentError, enter_job
+from pillars.worker.context import (
+    LONGEST_PAUSE,
+    Discard,
+    JobContext,
+    PermanentError,
+    Snooze,
+    enter_job,
+)
 from pillars.worker.failures import error_text, misfit, storable
 from pillars.worker.threads import Threads
 
@@ -31,8 +38,6 @@ if TYPE_CHECKING:
 
     Thread = asyncio.Future[BaseException | None]
 
-# A job's policy may come from anywhere; PostgreSQL must be able to add the pause to an instant.
-LONGEST_PAUSE = 366 * 86_400.0
 # How long a thread that was told to stop may take to come back with its result.
 _LAST_WORD = 1.0
 
@@ -143,6 +148,9 @@ class Attempts:
                 return _cancelled(job, str(error))
             case PermanentError():
                 return Ended(job.id, job.attempt, JobState.DEAD, storable(str(error)))
+            case Snooze():
+                reason = storable(error.reason) if error.reason else None
+                return Ended(job.id, job.attempt, JobState.AVAILABLE, reason, error.seconds)
             case TypeError():
                 text = misfit(handler, job.args) or error_text(error)
             case _:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pillars.queue.states import JobId
 
 LOGGER = logging.getLogger("pillars.job")
+# A pause may come from anywhere; PostgreSQL must be able to add it to an instant.
+LONGEST_PAUSE = 366 * 86_400.0
 
 
 class NotInJobError(PillarsError):
@@ -28,6 +30,24 @@ class PermanentError(PillarsError):
 
 class Discard(PillarsError):  # noqa: N818 - `raise Discard("...")` is an order, not an error
     """This job is of no use any more: it ends as cancelled."""
+
+
+class Snooze(PillarsError):  # noqa: N818 - as above
+    """Not now: the job is tried again after `seconds`, and this attempt does not count."""
+
+    def __init__(self, seconds: float, reason: str | None = None) -> None:
+        """Say for how long, and why, which is kept as the job's `error` meanwhile.
+
+        Raises:
+            ValueError: `seconds` is not a number from 0 to LONGEST_PAUSE.
+        """
+        if not 0 <= seconds <= LONGEST_PAUSE:
+            raise ValueError(
+                f"a snooze of {seconds} s is out of range: 0 to {LONGEST_PAUSE:,.0f} s"
+            )
+        super().__init__(reason or f"snoozed for {seconds:g} s")
+        self.seconds = seconds
+        self.reason = reason
 
 
 class JobContext:

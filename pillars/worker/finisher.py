@@ -166,7 +166,7 @@ def _finished(job: Job, ended: Ended, seconds: float) -> JobFinished:
         type=job.type,
         queue=job.queue,
         attempt=job.attempt,
-        outcome=ended.state.value,
+        outcome="snoozed" if ended.state is JobState.AVAILABLE else ended.state.value,
         seconds=seconds,
         schedule=job.schedule,
         error=ended.error.partition("\n")[0] if ended.error else None,

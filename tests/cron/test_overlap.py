@@ -60,7 +60,7 @@ class Scene:
         await self._claims.make_room([job])
 
     async def requests(self) -> set[int]:
-        return set(await self._claims.cancel_requests(self._worker))
+        return {job_id for job_id, _ in await self._claims.cancel_requests(self._worker)}
 
 
 @pytest.fixture

@@ -147,7 +147,8 @@ async def test_a_job_that_is_claimed_too_late_is_marked_expired(
 
     jobs = await Claims(database.link("claims"), SystemClock()).claim(new_member(sql), [], 10)
 
-    assert {job.type: job.expired for job in jobs} == {"late": True, "good": False, "any": None}
+    expired = "expired: it could not be started in the time it was given"
+    assert {job.type: job.refusal for job in jobs} == {"late": expired, "good": None, "any": None}
 
 
 @pytest.mark.parametrize(

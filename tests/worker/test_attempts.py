@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pillars import Discard, PermanentError, RetryPolicy, current_job
+from pillars import Discard, PermanentError, RetryPolicy, Snooze, current_job
 from pillars.queue.claims import Ended, Job
 from pillars.queue.states import JobId, JobState
 from pillars.worker.attempts import Attempts
@@ -359,3 +359,17 @@ async def test_an_error_whose_text_cannot_be_made_is_still_a_failure(
 
     assert ended.error is not None
     assert "MuteError: <exception str() failed>" in ended.error.partition("\n")[0]
+
+
+async def test_a_snooze_is_an_end_without_failure(registry: Registry, attempts: Attempts) -> None:
+    registry.register("t", raiser(Snooze(90, "the shop is closed")), policy=ONCE)
+
+    ended = await attempt(attempts, job())
+
+    assert ended == Ended(JobId(7), 1, JobState.AVAILABLE, "the shop is closed", 90)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e9])
+def test_a_snooze_that_is_no_time_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="out of range: 0 to 31,622,400 s"):
+        Snooze(seconds)

@@ -13,6 +13,8 @@ from pillars.ground.events import JobFinished, JobStopping, SlotsUsed, Statement
 from pillars.queue.desk import cancel_job
 from pillars.queue.states import JobId, JobState
 from pillars.queue.upkeep import rescue
+from tests.cron.ticking import NOON, at, own, schedule, write
+from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Bench
@@ -223,3 +225,42 @@ async def test_a_request_for_an_earlier_attempt_does_not_stop_a_later_one(bench:
         worker._canceller._requests = {(JobId(1), 9): "another attempt"}
         worker._stop_attempts(worker._canceller._requests)
         assert bench.events.of(JobStopping) == []
+
+
+async def test_overlap_cancel_other_stops_the_job_of_the_last_tick_before_the_next_runs(
+    bench: Bench,
+) -> None:
+    bench.clock = clock = FakeClock(NOON)
+    running, most, finish = list[int](), list[int](), asyncio.Event()
+
+    @bench.app.job("report")
+    async def report() -> None:
+        running.append(current_job().id)
+        most.append(len(running))
+        try:
+            await finish.wait()
+        finally:
+            # A clean-up of its own, during which the next must not run yet.
+            await asyncio.sleep(0)
+            running.remove(current_job().id)
+
+    definition = schedule(job="report", overlap="cancel_other")
+    await write(bench.database, bench.sql, definition, cursor=at(0))
+    ticker = own(bench.database, bench.events, clock)
+    await ticker.step()
+    async with bench.working() as worker:
+        await busy(bench)
+        clock.advance(10)
+        await ticker.step()
+        worker.notified("cancel")
+        (first,) = await bench.events.until(JobFinished)
+        await bench.events.until(SlotsUsed, where=lambda _: len(most) == 2)
+        finish.set()
+        await bench.events.until(JobFinished, count=2)
+
+    assert most == [1, 1]
+    assert (first.outcome, first.error) == (
+        "cancelled",
+        "overlap: cancel_other, and a later tick was due",
+    )
+    assert bench.jobs("state, fire_at") == [("cancelled", at(0)), ("succeeded", at(10))]

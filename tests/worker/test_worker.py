@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
-from pillars import NewJob, RetryPolicy, current_job
+from pillars import NewJob, RetryPolicy, Snooze, current_job
 from pillars.ground.events import (
     FinishRefused,
     JobFinished,
@@ -139,6 +139,26 @@ async def test_a_job_that_fails_is_tried_again_until_it_is_dead(bench: Bench) ->
     assert "raise ValueError" in error
 
 
+async def test_a_snoozed_attempt_does_not_count(bench: Bench) -> None:
+    attempts: list[int] = []
+
+    @bench.app.job("patient", max_attempts=1)
+    async def patient() -> None:
+        attempts.append(current_job().attempt)
+        if len(attempts) < 3:
+            raise Snooze(0, "not yet")
+
+    await bench.app.enqueue("patient")
+    async with bench.working():
+        ends = await bench.events.until(JobFinished, count=3)
+
+    assert attempts == [1, 1, 1]
+    assert [(end.outcome, end.error) for end in ends] == [("snoozed", "not yet")] * 2 + [
+        ("succeeded", None)
+    ]
+    assert bench.jobs("state, attempt, error") == [("succeeded", 1, None)]
+
+
 async def test_an_unknown_type_is_kept_for_a_newer_worker(bench: Bench) -> None:
     await bench.app.enqueue("not.yet")
 
@@ -213,7 +233,7 @@ async def test_a_result_that_comes_after_an_expulsion_is_refused(bench: Bench) -
     await bench.app.enqueue("slow")
 
     async with bench.working(concurrency=1):
-        await bench.events.until(JobsClaimed)
+        await bench.events.until(SlotsUsed, where=lambda event: event.busy == 1)
         await _expel(bench)
         release.set()
         (refused,) = await bench.events.until(FinishRefused)
@@ -229,7 +249,7 @@ async def test_an_expelled_worker_goes_on_under_its_new_id(bench: Bench) -> None
     await bench.app.enqueue("slow")
 
     async with bench.working(concurrency=1) as worker:
-        await bench.events.until(JobsClaimed)
+        await bench.events.until(SlotsUsed, where=lambda event: event.busy == 1)
         await _expel(bench)
         renewed = bench.join()
         release.set()

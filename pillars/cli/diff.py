@@ -12,6 +12,7 @@ from pillars.cli.files import load_to_apply
 from pillars.cli.output import console, print_json
 from pillars.cli.output import text as shown
 from pillars.cron import book
+from pillars.cron.changes import database_time
 from pillars.cron.definition import Timing
 from pillars.cron.duration import format_duration
 from pillars.cron.fires import next_fire
@@ -70,7 +71,7 @@ def diff(arguments: argparse.Namespace) -> int:
             difference = await book.compare(connection, found.schedules)
             names = [*difference.changed[:_MANY], *difference.removed[:_MANY]]
             known = await records_of(connection, names)
-            return difference, known, int(await book.database_time(connection))
+            return difference, known, int(await database_time(connection))
 
     difference, known, now = with_database(arguments, work)
     until = now + arguments.days * _DAY

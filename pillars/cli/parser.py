@@ -27,6 +27,11 @@ _HIGHEST_PORT = 65_535
 _MOST_DAYS = 366
 _STATES = ("available", "running", "succeeded", "failed", "dead", "cancelled", "skipped", "missed")
 
+_OUTCOMES = (
+    "enqueued", "buffered", "running", "succeeded", "failed", "dead", "cancelled", "skipped",
+    "missed", "withdrawn",
+)  # fmt: skip
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; each command's `run` names the function to import and call."""
@@ -135,16 +140,23 @@ def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--soonest", action="store_true", help="those that fire next, first")
     show = _command(verbs, "show", "schedules:show", "show one schedule")
     upcoming = _command(verbs, "next", "schedules:upcoming", "show when a schedule fires next")
-    history = _command(verbs, "history", "schedules:history", "show what became of its last ticks")
+    history = _command(
+        verbs, "history", "schedules:history", "show what became of its ticks, and why"
+    )
+    history.add_argument("--outcome", choices=_OUTCOMES, help="only ticks that came to this")
+    fire = _command(verbs, "fire", "schedules:fire", "run a schedule's job now, once")
+    fire.add_argument(
+        "--force", action="store_true", help="whatever runs already (not as `overlap` says)"
+    )
     pause = _command(verbs, "pause", "schedules:pause", "stop a schedule from firing")
     resume = _command(verbs, "resume", "schedules:resume", "let a paused schedule go on from now")
     remove = _command(verbs, "remove", "schedules:remove", "delete a schedule")
-    for parser in (show, upcoming, history, pause, resume, remove):
+    for parser in (show, upcoming, history, fire, pause, resume, remove):
         parser.add_argument("schedule", metavar="NAME")
     upcoming.add_argument("-n", type=_few, default=10, help="how many (default 10)")
     for parser in (listing, history):
         parser.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
-    for parser in (check, diff, apply, spread, listing, show, upcoming, history):
+    for parser in (check, diff, apply, spread, listing, show, upcoming, history, fire):
         _json(parser)
 
 

@@ -1,4 +1,4 @@
-"""`pillars schedules`: list, show, next, history, pause, resume, remove."""
+"""`pillars schedules`: list, show, next, history, fire, pause, resume, remove."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from zoneinfo import ZoneInfo
 
 from pillars.cli.context import with_database
 from pillars.cli.output import print_json, print_record, print_table
-from pillars.cron import book
+from pillars.cron import book, life
 from pillars.cron.definition import Timing
 from pillars.cron.fires import fires_between
-from pillars.queue.desk import history_of
+from pillars.cron.history import Outcome
+from pillars.cron.history import history as occurrences
 
 if TYPE_CHECKING:
     import argparse
 
     from pillars.cron.book import ScheduleRecord
     from pillars.db.database import Database
-    from pillars.queue.desk import JobRecord
 
 _END_OF_TIME = 2**53
 
@@ -103,39 +103,58 @@ def upcoming(arguments: argparse.Namespace) -> int:
 
 
 def history(arguments: argparse.Namespace) -> int:
-    """Show what became of the last ticks of a schedule."""
-
-    async def work(database: Database) -> list[JobRecord]:
-        record = await book.show_schedule(database, arguments.schedule)
-        return await history_of(database, record.id, arguments.limit)
-
-    jobs = with_database(arguments, work)
+    """Show what became of the last ticks of a schedule, and why."""
+    outcome = Outcome(arguments.outcome) if arguments.outcome else None
+    found = with_database(
+        arguments,
+        lambda database: occurrences(
+            database, arguments.schedule, arguments.limit, outcome=outcome
+        ),
+    )
     if arguments.json:
-        print_json(jobs)
+        print_json(found)
         return 0
     print_table(
-        ("TICK (UTC)", "UNTIL", "TICKS", "STATE", "STARTED", "FINISHED", "JOB", "WHY"),
+        ("TICK (UTC)", "UNTIL", "TICKS", "OUTCOME", "STARTED", "LATE", "ENDED", "JOB", "WHY"),
         [
             (
-                job.fire_at,
-                job.fire_until,
-                job.ticks or 1,
-                job.state,
-                job.started_at,
-                job.finished_at if job.started_at else None,
-                str(job.id),
-                job.reason or _first_line(job.error),
+                each.fire_at,
+                each.fire_until,
+                each.ticks,
+                each.outcome,
+                each.started_at,
+                "" if each.lateness is None else f"{each.lateness:.3f} s",
+                each.finished_at if each.started_at else None,
+                each.job_id and str(each.job_id),
+                each.reason or _first_line(each.error),
             )
-            for job in jobs
+            for each in found
         ],
-        f"{arguments.schedule} has not fired yet",
+        f"{arguments.schedule} has {'not fired yet' if outcome is None else f'no tick {outcome}'}",
     )
     return 0
 
 
+def fire(arguments: argparse.Namespace) -> int:
+    """Run a schedule's job now."""
+    fired = with_database(
+        arguments,
+        lambda database: life.fire(database, arguments.schedule, force=arguments.force),
+    )
+    if arguments.json:
+        print_json(fired)
+    elif fired.skipped:
+        print(
+            f"{arguments.schedule} is not fired: {fired.reason}; --force lets it run all the same"
+        )
+    else:
+        print(f"job {fired.job_id} is on queue {fired.queue}: {fired.reason}")
+    return 1 if fired.skipped else 0
+
+
 def pause(arguments: argparse.Namespace) -> int:
     """Stop a schedule."""
-    with_database(arguments, lambda database: book.pause(database, arguments.schedule))
+    with_database(arguments, lambda database: life.pause(database, arguments.schedule))
     print(f"{arguments.schedule} is paused; its jobs that were not due are taken back")
     return 0
 
@@ -144,7 +163,7 @@ def resume(arguments: argparse.Namespace) -> int:
     """Let a paused schedule go on."""
 
     async def work(database: Database) -> ScheduleRecord:
-        await book.resume(database, arguments.schedule)
+        await life.resume(database, arguments.schedule)
         return await book.show_schedule(database, arguments.schedule)
 
     record = with_database(arguments, work)
@@ -157,7 +176,7 @@ def resume(arguments: argparse.Namespace) -> int:
 
 def remove(arguments: argparse.Namespace) -> int:
     """Delete a schedule."""
-    with_database(arguments, lambda database: book.remove(database, arguments.schedule))
+    with_database(arguments, lambda database: life.remove(database, arguments.schedule))
     print(f"{arguments.schedule} is removed")
     return 0
 

@@ -16,5 +16,10 @@ First pure functions of values. Read in this order; each module needs only those
 - `schema`: the JSON Schema for editors.
 - `plan`: what to enqueue for a schedule that is due.
 
-Then, on the database, `ticker`, `book` and `reconciler`.
+Then, on the database:
+
+- `ticker`: fires what is due.
+- `changes`: what every change does with the ticks of a schedule; `edits`, `book`: definitions, and
+  how a set of them is applied; `reconciler`: keeps the book equal to a directory.
+- `life`: pause, resume, remove, fire by hand; `history`: what became of the ticks.
 """

@@ -1,26 +1,19 @@
-"""The schedule book: the definitions in the schedules table, and how they change.
+"""The schedule book: the definitions in the schedules table, from files, code and the API.
 
-Every change runs in one transaction: it locks the book and the rows it changes, so that no fire
-comes in between, withdraws the jobs that were enqueued ahead and are not due, sets the cursor and
-bumps the version, so that no plan made before it can fire.
-
-- An edit takes effect from its commit: the cursor goes to the first tick after it.
-- An edit that leaves the timing alone loses nothing: ticks that are overdue stay to be fired.
-- No tick at or before the last one fired is fired again; paused time is not caught up.
+A set of definitions is compared with the book by fingerprint and applied in one transaction, under
+the lock of the book; see `edits` for what becomes of the ticks.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pillars.cron.definition import Overlap, Timing
-from pillars.cron.fires import fires_between, next_fire
+from pillars.cron.changes import Known
+from pillars.cron.edits import write
 from pillars.cron.ticker import SQL
 from pillars.db.connection import fetch
 from pillars.ground.errors import PillarsError, did_you_mean
-from pillars.queue.jobs import SQL as QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -30,10 +23,6 @@ if TYPE_CHECKING:
 
     from pillars.cron.definition import Schedule
     from pillars.db.database import Database, Link
-
-_LOCK = 0x626F6F6B
-# Ticks counted when an edit overtakes a backlog; a longer one is recorded as this long.
-_MOST_OVERTAKEN = 10_000
 
 
 class ScheduleNotFoundError(PillarsError):
@@ -75,25 +64,6 @@ class Difference:
     def __bool__(self) -> bool:
         """Tell whether anything changes."""
         return bool(self.added or self.changed or self.removed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    name: str
-    id: int
-    fingerprint: str
-    source: str
-    origin: str | None
-    timing: str
-    enabled: bool
-    slot: int
-    job: str
-    queue: str
-    next_fire_at: int | None
-
-    def overdue(self, now: float) -> bool:
-        """Tell whether a tick was due and has not been fired."""
-        return self.enabled and self.next_fire_at is not None and self.next_fire_at <= now
 
 
 async def list_schedules(
@@ -142,11 +112,6 @@ async def count_owned(link: Link, slots: bytes) -> int:
     return int(rows[0][0])
 
 
-async def lock_book(connection: AsyncConnection[Any]) -> None:
-    """Hold the book until the transaction ends."""
-    await fetch(connection, SQL["lock_schedules"], {"lock": _LOCK})
-
-
 async def compare(
     connection: AsyncConnection[Any],
     schedules: Sequence[Schedule],
@@ -162,6 +127,8 @@ async def reconcile(
     schedules: Sequence[Schedule],
     origins: Mapping[str, str],
     code: Collection[str] | None = None,
+    *,
+    now: datetime | None = None,
 ) -> Difference:
     """Make these definitions the set of all in files and code, inside the caller's transaction.
 
@@ -171,6 +138,7 @@ async def reconcile(
         origins: where each is written, by name.
         code: the names of those that are written in code; None where no application is known:
             schedules in code then stay as they are.
+        now: overrides the database's clock.
 
     Raises:
         ScheduleConflictError: names that belong to another source; nothing is changed.
@@ -192,12 +160,19 @@ async def reconcile(
         for each in schedules
     }
     difference = _difference(known, schedules, sources)
-    await _write(connection, known, schedules, difference, places)
+    await write(connection, known, schedules, difference, places, now=now)
     return difference
 
 
-async def put(connection: AsyncConnection[Any], schedules: Sequence[Schedule]) -> Difference:
+async def put(
+    connection: AsyncConnection[Any],
+    schedules: Sequence[Schedule],
+    *,
+    now: datetime | None = None,
+) -> Difference:
     """Create or replace schedules that are nowhere but in the book, in the caller's transaction.
+
+    `now` overrides the database's clock.
 
     Raises:
         ScheduleConflictError: names that belong to a file or to code; nothing is changed.
@@ -214,74 +189,8 @@ async def put(connection: AsyncConnection[Any], schedules: Sequence[Schedule]) -
     )
     difference = _difference(known, schedules, ())
     places = {each.name: ("api", None) for each in schedules}
-    await _write(connection, known, schedules, difference, places)
+    await write(connection, known, schedules, difference, places, now=now)
     return difference
-
-
-async def pause(database: Database, name: str) -> None:
-    """Stop a schedule; its jobs that were enqueued ahead are taken back.
-
-    Raises:
-        ScheduleNotFoundError: there is none with this name.
-    """
-    await _set_paused(database, name, paused=True)
-
-
-async def resume(database: Database, name: str) -> None:
-    """Let a paused schedule go on from now; the time it was paused is not caught up.
-
-    Raises:
-        ScheduleNotFoundError: there is none with this name.
-    """
-    await _set_paused(database, name, paused=False)
-
-
-async def remove(database: Database, name: str) -> None:
-    """Delete a schedule; one that a file still holds comes back with the file's next change.
-
-    Raises:
-        ScheduleNotFoundError: there is none with this name.
-    """
-    record = await show_schedule(database, name)
-    async with database.transaction() as connection:
-        await lock_book(connection)
-        await _hold(connection, [record.id])
-        await _withdraw(connection, [record.id])
-        await fetch(connection, SQL["remove_schedules"], {"ids": [record.id]})
-
-
-async def database_time(connection: AsyncConnection[Any]) -> float:
-    """Return the database's clock in epoch seconds."""
-    ((now,),) = await fetch(connection, SQL["now"], {"now": None})
-    return float(now)
-
-
-async def _set_paused(database: Database, name: str, *, paused: bool) -> None:
-    await show_schedule(database, name)
-    async with database.transaction() as connection:
-        rows = await fetch(connection, SQL["lock_schedule"], {"name": name})
-        if not rows:
-            raise ScheduleNotFoundError(f"there is no schedule {name!r}")
-        key, _, timing, _, was_paused, _, meant, next_at, _ = rows[0]
-        if was_paused == paused:
-            return
-        await _withdraw(connection, [key])
-        now = int(await database_time(connection))
-        await fetch(
-            connection,
-            SQL["set_cursor"],
-            {
-                "id": key,
-                "enabled": meant and not paused,
-                "paused": paused,
-                "next": next_at if paused else next_fire(Timing.decode(timing), now),
-            },
-        )
-
-
-async def _withdraw(connection: AsyncConnection[Any], ids: Sequence[int]) -> None:
-    if ids:
-        await fetch(connection, QUEUE["withdraw_ticks"], {"schedule_ids": list(ids), "now": None})
 
 
 def _sources(code: Collection[str] | None) -> tuple[str, ...]:
@@ -293,20 +202,14 @@ async def _known(
     connection: AsyncConnection[Any],
     schedules: Iterable[Schedule],
     sources: Sequence[str],
-) -> dict[str, _Known]:
+) -> dict[str, Known]:
     params = {"names": [schedule.name for schedule in schedules], "sources": list(sources)}
     rows = await fetch(connection, SQL["known_schedules"], params)
-    return {row[0]: _Known(*row) for row in rows}
-
-
-async def _hold(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[str, _Known]:
-    """Lock rows until the transaction ends, and return them as a fire just before left them."""
-    rows = await fetch(connection, SQL["hold_schedules"], {"ids": list(ids)}) if ids else ()
-    return {row[0]: _Known(*row) for row in rows}
+    return {row[0]: Known(*row) for row in rows}
 
 
 def _difference(
-    known: Mapping[str, _Known],
+    known: Mapping[str, Known],
     schedules: Sequence[Schedule],
     sources: Sequence[str],
 ) -> Difference:
@@ -327,112 +230,11 @@ def _difference(
 
 
 def _refuse_foreign(
-    known: Mapping[str, _Known],
+    known: Mapping[str, Known],
     schedules: Sequence[Schedule],
     sources: Sequence[str],
-    sentence: Callable[[_Known], str],
+    sentence: Callable[[Known], str],
 ) -> None:
     rows = (known[schedule.name] for schedule in schedules if schedule.name in known)
     if foreign := [row for row in rows if row.source not in sources]:
         raise ScheduleConflictError("\n".join(map(sentence, foreign)))
-
-
-async def _write(
-    connection: AsyncConnection[Any],
-    known: dict[str, _Known],
-    schedules: Sequence[Schedule],
-    difference: Difference,
-    places: Mapping[str, tuple[str, str | None]],
-) -> None:
-    """Bring the book from what is known to what is wanted; `places` are source and origin."""
-    changing = {*difference.added, *difference.changed}
-    ids = [known[name].id for name in (*difference.changed, *difference.removed)]
-    known |= await _hold(connection, ids)
-    await _withdraw(connection, ids)
-    if difference.removed:
-        gone = [known[name].id for name in difference.removed]
-        await fetch(connection, SQL["remove_schedules"], {"ids": gone})
-    now = await database_time(connection)
-    await _record_overtaken(connection, known, schedules, now)
-    rows = [
-        _row(schedule, known.get(schedule.name), places[schedule.name], now)
-        for schedule in schedules
-        if schedule.name in changing
-    ]
-    if rows:
-        await fetch(connection, SQL["put_schedules"], {"rows": json.dumps(rows)})
-    moved = {
-        name: place
-        for name, place in places.items()
-        if name not in changing and place != (known[name].source, known[name].origin)
-    }
-    if moved:
-        sources, origins = zip(*moved.values(), strict=True)
-        params = {"names": list(moved), "sources": list(sources), "origins": list(origins)}
-        await fetch(connection, SQL["move_origins"], params)
-
-
-async def _record_overtaken(
-    connection: AsyncConnection[Any],
-    known: Mapping[str, _Known],
-    schedules: Sequence[Schedule],
-    now: float,
-) -> None:
-    """Record ticks of the old timing that were due and that the edit leaves unfired."""
-    rows = []
-    for schedule in schedules:
-        old = known.get(schedule.name)
-        if old is None or not old.overdue(now) or old.timing == schedule.timing.encode():
-            continue
-        first = old.next_fire_at or 0
-        further = fires_between(Timing.decode(old.timing), first, int(now), _MOST_OVERTAKEN)
-        rows.append(
-            {
-                "schedule_id": old.id,
-                "fire_at": first,
-                "slot": old.slot,
-                "type": old.job,
-                "queue": old.queue,
-                "schedule": old.name,
-                "reason": "the schedule was edited before cron came to fire it",
-                "ticks": 1 + len(further),
-                "fire_until": further[-1] if further else first,
-            },
-        )
-    if rows:
-        await fetch(connection, QUEUE["record_missed"], {"rows": json.dumps(rows)})
-
-
-def _row(
-    schedule: Schedule,
-    known: _Known | None,
-    place: tuple[str, str | None],
-    now: float,
-) -> dict[str, Any]:
-    timing = schedule.timing.encode()
-    cursor = next_fire(schedule.timing, int(now))
-    if known is not None and known.overdue(now) and known.timing == timing:
-        cursor = known.next_fire_at
-    return {
-        "name": schedule.name,
-        "slot": schedule.slot,
-        "priority": schedule.priority,
-        "jitter": schedule.jitter,
-        "enabled": schedule.enabled,
-        "ahead": schedule.overlap is Overlap.ALLOW,
-        "next_fire_at": cursor,
-        "timing": timing,
-        "job": schedule.job,
-        "queue": schedule.queue,
-        "args": schedule.args,
-        "catchup": schedule.catchup.value,
-        "catchup_window": schedule.catchup_window,
-        "catchup_limit": schedule.catchup_limit,
-        "overlap": schedule.overlap.value,
-        "timeout": schedule.timeout,
-        "retry": schedule.retry.as_dict() if schedule.retry else None,
-        "source": place[0],
-        "origin": place[1],
-        "definition": schedule.as_dict(),
-        "fingerprint": schedule.fingerprint(),
-    }

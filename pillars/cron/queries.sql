@@ -98,6 +98,10 @@ SELECT state::text, queue, count(*), NULL FROM inserted GROUP BY state, queue
 -- The database's clock in epoch seconds.
 SELECT extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
 
+-- name: instant
+-- The instant of a change, once it holds its rows.
+SELECT coalesce(%(now)s::timestamptz, clock_timestamp())
+
 -- name: lock_schedules
 -- Changes of definitions happen one after another.
 SELECT pg_advisory_xact_lock(%(lock)s)
@@ -118,14 +122,14 @@ RETURNING sequence
 
 -- name: known_schedules
 -- What an edit has to compare: by name, or everything of some sources.
-SELECT name, id, fingerprint, source, origin, timing, enabled, slot, job, queue,
+SELECT name, id, fingerprint, source, origin, timing, enabled, paused_at, slot, job, queue,
     extract(epoch FROM next_fire_at)::bigint
 FROM pillars.schedules
 WHERE source = ANY(%(sources)s::text[]) OR name = ANY(%(names)s::text[])
 
 -- name: hold_schedules
 -- The same of rows that are about to change, held; in order of id, as a fire locks them.
-SELECT name, id, fingerprint, source, origin, timing, enabled, slot, job, queue,
+SELECT name, id, fingerprint, source, origin, timing, enabled, paused_at, slot, job, queue,
     extract(epoch FROM next_fire_at)::bigint
 FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR UPDATE
 
@@ -148,7 +152,7 @@ ON CONFLICT (name) DO UPDATE SET
     version = schedules.version + 1, slot = EXCLUDED.slot, priority = EXCLUDED.priority,
     jitter = EXCLUDED.jitter, enabled = EXCLUDED.enabled AND schedules.paused_at IS NULL,
     ahead = EXCLUDED.ahead, next_fire_at = EXCLUDED.next_fire_at,
-    last_fire_at = CASE WHEN schedules.last_fire_at > now() THEN now()
+    last_fire_at = CASE WHEN schedules.last_fire_at > %(now)s THEN %(now)s
                         ELSE schedules.last_fire_at END,
     timing = EXCLUDED.timing,
     job = EXCLUDED.job, queue = EXCLUDED.queue, args = EXCLUDED.args, catchup = EXCLUDED.catchup,
@@ -165,24 +169,61 @@ FROM unnest(%(names)s::text[], %(sources)s::text[], %(origins)s::text[])
 WHERE schedules.name = new.name
 
 -- name: remove_schedules
--- Delete definitions.
-DELETE FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[])
+-- Delete definitions; which id the name had is kept for those who ask what became of its ticks.
+WITH removed AS (
+    DELETE FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[]) RETURNING name, id
+)
+INSERT INTO pillars.removed_schedules (name, id) SELECT name, id FROM removed
 
--- name: lock_schedule
--- One schedule, held for a change.
-SELECT id, version, timing, enabled, paused_at IS NOT NULL, source,
-    (definition ->> 'enabled')::boolean IS NOT FALSE,
-    extract(epoch FROM next_fire_at)::bigint, extract(epoch FROM last_fire_at)::bigint
-FROM pillars.schedules WHERE name = %(name)s FOR UPDATE
+-- name: forget_removed
+-- Delete the notes of schedules that were removed long ago; few at a time of a small table.
+DELETE FROM pillars.removed_schedules
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pillars.removed_schedules
+    WHERE removed_at < now() - make_interval(days => %(days)s) LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
+  AND removed_at < now() - make_interval(days => %(days)s)
+
+-- name: ids_of
+-- The ids that schedules of this name have and had, the latest first.
+SELECT id FROM pillars.schedules WHERE name = %(name)s
+UNION ALL
+SELECT id FROM pillars.removed_schedules WHERE name = %(name)s
+ORDER BY id DESC LIMIT %(limit)s
 
 -- name: set_cursor
 -- Pause or resume: whether the schedule fires, and where it goes on.
 UPDATE pillars.schedules
-SET version = version + 1, enabled = %(enabled)s, next_fire_at = to_timestamp(%(next)s::float8),
-    paused_at = CASE WHEN %(paused)s THEN coalesce(paused_at, now()) END,
-    last_fire_at = CASE WHEN last_fire_at > now() THEN now() ELSE last_fire_at END,
+SET version = version + 1,
+    enabled = NOT %(paused)s AND (definition ->> 'enabled')::boolean IS NOT FALSE,
+    next_fire_at = to_timestamp(%(next)s::float8),
+    paused_at = CASE WHEN %(paused)s THEN %(now)s::timestamptz END,
+    last_fire_at = CASE WHEN last_fire_at > %(now)s THEN %(now)s ELSE last_fire_at END,
     updated_at = now()
 WHERE id = %(id)s
+
+-- name: tick_by_hand
+-- A part of the statement that fires a schedule by hand: its tick. Instants of whole seconds belong
+-- to the schedule's timing; this one lies some microseconds after a whole millisecond, just past.
+WITH ticks AS (
+    SELECT id AS schedule_id, run_at AS fire_at, run_at, timeout, slot, priority,
+        (retry ->> 'max_attempts')::smallint AS max_attempts, job AS type, queue, args,
+        name AS schedule, retry, CASE WHEN %(force)s THEN 'allow' ELSE overlap END AS overlap,
+        'available' AS state, 'fired by hand' AS reason, NULL::integer AS ticks,
+        NULL::timestamptz AS fire_until
+    FROM pillars.schedules, LATERAL (
+        SELECT date_trunc('milliseconds', coalesce(%(now)s::timestamptz, clock_timestamp()))
+            - interval '1 millisecond' + %(microseconds)s * interval '1 microsecond' AS run_at
+    ) AS instant
+    WHERE id = %(id)s
+)
+
+-- name: tell_by_hand
+-- The end of that statement: what was written. Wakes the workers.
+SELECT id, state::text, reason, fire_at, queue,
+    CASE WHEN state = 'available' THEN pg_notify(%(channel)s, '')::text END
+FROM inserted
 
 -- name: list_schedules
 -- Schedules by name, a page at a time.

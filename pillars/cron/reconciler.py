@@ -22,7 +22,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pillars.cluster.members import holders
-from pillars.cron.book import ScheduleConflictError, lock_book, reconcile
+from pillars.cron.book import ScheduleConflictError, reconcile
+from pillars.cron.changes import lock_book
 from pillars.cron.files import ScheduleFilesError, ScheduleSet, load_directory
 from pillars.cron.ticker import SQL
 from pillars.db.connection import fetch

@@ -132,12 +132,6 @@ async def list_jobs(
     return [JobRecord(*row) for row in rows]
 
 
-async def history_of(database: Database, schedule_id: int, limit: int = 50) -> list[JobRecord]:
-    """Return what became of a schedule's ticks, latest first."""
-    rows = await database.fetch(SQL["history"], {"schedule_id": schedule_id, "limit": limit})
-    return [JobRecord(*row) for row in rows]
-
-
 async def show_job(database: Database, job_id: int) -> JobRecord:
     """Return one job.
 

@@ -73,7 +73,8 @@ WHERE unique_key = ANY(%(keys)s::text[]) AND (finished_at IS NULL OR unique_unti
 -- name: insert_ticks
 -- The second half of cron's fire statement: a job for each row of its CTE `ticks`. A tick whose
 -- schedule does not let it overlap with the jobs of earlier ticks shares a concurrency key with
--- them; by its policy it is recorded as skipped, or waits for their end.
+-- them; by its policy it is recorded as skipped, or waits for their end. Jobs of lower priority, as
+-- those of a backfill, stand in no tick's way: they only take turns with it.
 -- index: jobs_tick
 INSERT INTO pillars.jobs (
     schedule_id, fire_at, run_at, finished_at, timeout, state, slot, priority, max_attempts, type,
@@ -84,21 +85,21 @@ SELECT
     timeout, decided.state::pillars.job_state, slot, priority, max_attempts, type, queue, args,
     schedule, retry, CASE WHEN overlap <> 'allow' THEN 'schedule:' || schedule END,
     CASE WHEN overlap <> 'allow' THEN 1 END,
-    CASE
+    nullif(concat_ws('; ', reason, CASE
         WHEN decided.state <> ticks.state THEN
             'overlap: ' || overlap || CASE WHEN earlier.jobs > 1 THEN ', and a tick waits already'
                 ELSE ', and the job of an earlier tick has not ended' END
         WHEN earlier.jobs > 0 AND overlap = 'buffer_one' THEN
             'overlap: buffer_one, waited for the job of an earlier tick'
-        ELSE reason
-    END,
+    END), ''),
     ticks, fire_until
 FROM ticks, LATERAL (
     SELECT CASE WHEN ticks.state = 'available' AND overlap IN ('skip', 'buffer_one') THEN (
         SELECT count(*) FROM (
             SELECT FROM pillars.jobs
             WHERE gate = ANY('{open,parked,holding}'::pillars.gate[])
-              AND concurrency_key = 'schedule:' || ticks.schedule AND finished_at IS NULL
+              AND concurrency_key = 'schedule:' || ticks.schedule AND priority <= ticks.priority
+              AND finished_at IS NULL
             LIMIT 2
         ) AS unfinished
     ) END AS jobs
@@ -107,7 +108,7 @@ FROM ticks, LATERAL (
                 ELSE ticks.state END AS state
 ) AS decided
 ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
-RETURNING state, queue
+RETURNING state, queue, id, fire_at, reason
 
 -- name: cancel_overlapped
 -- A further part of the fire statement: a tick whose schedule says so cancels the jobs of earlier
@@ -121,31 +122,62 @@ SET state = CASE WHEN jobs.state = 'running' THEN jobs.state ELSE 'cancelled' EN
 FROM ticks
 WHERE ticks.state = 'available' AND ticks.overlap = 'cancel_other'
   AND jobs.gate = ANY('{open,parked,holding}'::pillars.gate[])
-  AND jobs.concurrency_key = 'schedule:' || ticks.schedule AND jobs.finished_at IS NULL
+  AND jobs.concurrency_key = 'schedule:' || ticks.schedule AND jobs.priority <= ticks.priority
+  AND jobs.finished_at IS NULL
 RETURNING pg_notify(%(channel)s, 'cancel') IS NULL
 
 -- name: withdraw_ticks
--- Take back the jobs of schedules that were enqueued ahead, are not due and not started.
+-- Take back the jobs of schedules that were enqueued ahead, are not due and not started; keep note
+-- of each with the reason given for its schedule.
 -- index: jobs_tick
-DELETE FROM pillars.jobs
-WHERE schedule_id = ANY(%(schedule_ids)s::bigint[])
-  AND fire_at > coalesce(%(now)s::timestamptz, now())
-  AND state = 'available' AND attempt = 0
-RETURNING id
+WITH change AS MATERIALIZED (
+    SELECT * FROM unnest(%(schedule_ids)s::bigint[], %(reasons)s::text[]) AS given (id, reason)
+), withdrawn AS (
+    DELETE FROM pillars.jobs
+    WHERE schedule_id = ANY(%(schedule_ids)s::bigint[])
+      AND fire_at > %(now)s
+      AND state = 'available' AND attempt = 0
+    RETURNING schedule_id, fire_at, schedule
+)
+INSERT INTO pillars.withdrawn_ticks (schedule_id, fire_at, schedule, reason, withdrawn_at)
+SELECT schedule_id, fire_at, coalesce(schedule, ''), 'withdrawn: ' || change.reason,
+    %(now)s
+FROM withdrawn JOIN change ON change.id = schedule_id
+ON CONFLICT (schedule_id, fire_at, withdrawn_at) DO NOTHING
+
+-- name: prune_withdrawn
+-- Delete notes of withdrawn ticks that are older than the retention; few at a time of a small table.
+DELETE FROM pillars.withdrawn_ticks
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pillars.withdrawn_ticks
+    WHERE withdrawn_at < now() - make_interval(secs => %(retention)s) LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
+  AND withdrawn_at < now() - make_interval(secs => %(retention)s)
 
 -- name: record_missed
--- Record ticks that will never become work, each row a run of them.
+-- Record ticks that will never become work, each row a run of them. Where the first of a run has a row
+-- already, the run goes without it and begins a microsecond later: no tick has such an instant.
 -- index: jobs_tick
 INSERT INTO pillars.jobs (
     schedule_id, fire_at, run_at, finished_at, state, slot, type, queue, schedule, reason, ticks,
     fire_until
 )
-SELECT schedule_id, to_timestamp(fire_at), to_timestamp(fire_at), now(), 'missed', slot, type, queue,
-    schedule, reason, ticks, to_timestamp(fire_until)
+SELECT schedule_id, begin.at, begin.at, now(), 'missed', slot, type, queue, schedule, reason,
+    missed.ticks - taken, to_timestamp(fire_until)
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS missed (
     schedule_id bigint, fire_at float8, slot smallint, type text, queue text, schedule text,
     reason text, ticks integer, fire_until float8
-)
+), LATERAL (
+    SELECT count(*)::integer AS taken FROM (
+        SELECT FROM pillars.jobs
+        WHERE missed.ticks > 1 AND schedule_id = missed.schedule_id
+          AND fire_at = to_timestamp(missed.fire_at)
+        LIMIT 1
+    ) AS row
+) AS found, LATERAL (
+    SELECT to_timestamp(fire_at) + taken * interval '1 microsecond' AS at
+) AS begin
 ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
 
 -- name: claim
@@ -391,12 +423,31 @@ SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, sche
 FROM pillars.jobs WHERE id = %(id)s
 
 -- name: history
--- What became of a schedule's ticks, latest first.
+-- What became of a schedule's ticks, latest first, under each of the ids it had: its jobs, and the
+-- notes of those that were withdrawn.
 -- index: jobs_tick
-SELECT id, type, state::text, queue, priority, args, attempt, max_attempts, schedule, fire_at,
-    run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until, timeout,
-    gate::text, unique_key, concurrency_key, expires_at, cancel_requested_at, result, trace
-FROM pillars.jobs WHERE schedule_id = %(schedule_id)s ORDER BY fire_at DESC LIMIT %(limit)s
+SELECT occurrence.* FROM unnest(%(schedule_ids)s::bigint[]) AS schedule (id), LATERAL (
+    (SELECT fire_at, outcome, reason, error, id, coalesce(ticks, 1), fire_until, run_at, started_at,
+        finished_at, attempt,
+        extract(epoch FROM started_at - fire_at)::float8
+    FROM pillars.jobs, LATERAL (
+        SELECT CASE WHEN state <> 'available' THEN state::text
+            WHEN gate = 'parked' OR reason LIKE '%%overlap: buffer_one%%' THEN 'buffered'
+            ELSE 'enqueued' END AS outcome
+    ) AS worded
+    WHERE schedule_id = schedule.id
+      AND (%(before)s::timestamptz IS NULL OR fire_at < %(before)s)
+      AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+    ORDER BY fire_at DESC LIMIT %(limit)s)
+    UNION ALL
+    (SELECT fire_at, 'withdrawn', reason, NULL, NULL, 1, NULL, NULL, NULL, withdrawn_at, NULL, NULL
+    FROM pillars.withdrawn_ticks
+    WHERE schedule_id = schedule.id
+      AND (%(before)s::timestamptz IS NULL OR fire_at < %(before)s)
+      AND coalesce(%(outcome)s::text, 'withdrawn') = 'withdrawn'
+    ORDER BY fire_at DESC LIMIT %(limit)s)
+) AS occurrence
+ORDER BY fire_at DESC, finished_at DESC NULLS FIRST LIMIT %(limit)s
 
 -- name: retry_job
 -- Make a job that ended badly available again, at once.

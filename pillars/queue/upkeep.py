@@ -48,7 +48,7 @@ class Pruner:
     """Deletes expired jobs page by page along the primary key, so it needs no index of its own."""
 
     def __init__(self, link: Link, retention: float, retention_failed: float, emit: Emit) -> None:
-        """Keep succeeded, skipped and missed jobs `retention` s, dead and cancelled ones longer."""
+        """Keep dead and cancelled jobs `retention_failed` s, all others and notes `retention` s."""
         self._link = link
         self._retention = retention
         self._retention_failed = retention_failed
@@ -72,6 +72,9 @@ class Pruner:
             self._emit(JobsPruned(deleted))
         if last is None or rest_is_young:
             self._after = 0
+            await self._link.fetch(
+                SQL["prune_withdrawn"], {"retention": self._retention, "limit": PRUNE_PAGE}
+            )
             return _BETWEEN_ROUNDS * random.uniform(0.5, 1.5)  # noqa: S311 - jitter is no secret
         self._after = last
         return _BETWEEN_PAGES

@@ -453,6 +453,28 @@ def test_history_tells_what_became_of_ticks(
     assert [job["ticks"] for job in with_schedules.tells("schedules", "history", "tick")] == [1500]
 
 
+def test_a_schedule_is_fired_by_hand_and_a_tick_that_overlaps_is_refused(
+    with_schedules: Shell,
+) -> None:
+    with_schedules.write("schedules:\n  - {name: one, every: 1h, job: noop, overlap: skip}\n")
+    with_schedules.says("schedules", "apply")
+
+    assert with_schedules.says("schedules", "fire", "one") == (
+        "job 1 is on queue default: fired by hand\n"
+    )
+    code, said, _ = with_schedules.run("schedules", "fire", "one")
+    assert (code, said) == (
+        1,
+        (
+            "one is not fired: fired by hand; overlap: skip, and the job of an earlier tick has "
+            "not ended; --force lets it run all the same\n"
+        ),
+    )
+    assert with_schedules.tells("schedules", "fire", "one", "--force")["state"] == "available"
+    listed = with_schedules.tells("schedules", "history", "one", "--outcome", "enqueued")
+    assert [each["job_id"] for each in listed] == [3, 1]
+
+
 def test_a_schedule_is_paused_and_goes_on(with_schedules: Shell) -> None:
     assert with_schedules.says("schedules", "pause", "tick") == (
         "tick is paused; its jobs that were not due are taken back\n"
@@ -481,7 +503,7 @@ def test_a_schedule_is_removed(with_schedules: Shell) -> None:
     assert [each["name"] for each in with_schedules.tells("schedules", "list")] == ["report"]
 
 
-@pytest.mark.parametrize("verb", ["show", "next", "history", "pause", "resume", "remove"])
+@pytest.mark.parametrize("verb", ["show", "next", "history", "fire", "pause", "resume", "remove"])
 def test_an_unknown_schedule_gets_a_guess_at_what_was_meant(
     with_schedules: Shell, verb: str
 ) -> None:
@@ -609,7 +631,7 @@ def test_help_names_every_command_and_every_setting(shell: Shell) -> None:
         *(("up",), ("server",), ("worker",), ("cron",), ("migrate",), ("dsn",), ("status",)),
         *(("jobs", verb) for verb in ("enqueue", "list", "show", "retry", "cancel")),
         *(("schedules", verb) for verb in ("check", "diff", "apply", "list", "show", "next")),
-        *(("schedules", verb) for verb in ("history", "pause", "resume", "remove")),
+        *(("schedules", verb) for verb in ("history", "fire", "pause", "resume", "remove")),
     ],
     ids=" ".join,
 )

@@ -13,13 +13,11 @@ from pillars.cron.book import (
     ScheduleNotFoundError,
     compare,
     list_schedules,
-    pause,
     reconcile,
-    remove,
-    resume,
     show_schedule,
 )
 from pillars.cron.definition import parse_schedule
+from pillars.cron.life import pause, remove, resume
 from pillars.cron.ticker import OwnTicker
 from tests.helpers import FakeClock
 
@@ -368,7 +366,7 @@ async def test_a_definition_that_is_disabled_keeps_its_place_and_does_not_catch_
     cursor = cursors(sql)["s"]
     assert cursor is not None
     assert cursor > now(sql) - timedelta(seconds=30)
-    assert ticks(sql) == []
+    assert {state for state, _ in ticks(sql)} == {"missed"}
 
 
 # ---- what files may not touch
@@ -437,9 +435,9 @@ async def test_paused_time_is_not_caught_up_and_resuming_does_not_fire(
     assert cursor is not None
     assert cursor > before
     await ticker(database, events, FakeClock(cursor - timedelta(minutes=1))).step()
-    assert ticks(sql) == []
+    assert {state for state, _ in ticks(sql)} == {"missed"}
     await ticker(database, events, FakeClock(cursor)).step()
-    assert ticks(sql) == [("available", cursor)]
+    assert ticks(sql)[-1] == ("available", cursor)
 
 
 async def test_a_plan_made_before_a_pause_fires_nothing_after_it(

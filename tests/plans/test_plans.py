@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from pillars.cron.life import FIRE_BY_HAND
 from pillars.cron.ticker import FIRE, FIRE_AND_CANCEL
 from pillars.db.connection import conninfo
 from pillars.db.statements import Statement, load_statements
@@ -29,7 +31,14 @@ if TYPE_CHECKING:
 
 OWNERS = ("queue", "cluster", "cron", "telemetry", "server")
 # Parts of the fire statement, which is explained as a whole.
-PARTS = {"move_cursors", "insert_ticks", "cancel_overlapped", "count_fired"}
+PARTS = {
+    "move_cursors",
+    "insert_ticks",
+    "cancel_overlapped",
+    "count_fired",
+    "tick_by_hand",
+    "tell_by_hand",
+}
 HOT = {
     "claim",
     "next_due",
@@ -45,6 +54,7 @@ HOT = {
 BIG = {"jobs", "schedules"}
 KNOWLEDGE = ("fresh", "stale", "idle", "small")
 
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 WORKER = UUID(int=1)
 BATCH = list(range(1, 1001))
 PARAMS: dict[str, Any] = {
@@ -54,11 +64,13 @@ PARAMS: dict[str, Any] = {
     "channel": "pillars_jobs",
     "counted": False,
     "cron_patience": 3.0,
+    "days": 30,
     "error": "lost",
     "errors": ["boom"] * 1000,
     "except": [7],
     "fire_at": [1_900_000_000.0] * 1000,
     "fire_until": [None] * 1000,
+    "force": False,
     "held": [1, 2, 3],
     "id": 150_000,
     "ids": BATCH,
@@ -69,10 +81,12 @@ PARAMS: dict[str, Any] = {
     "limit": 1000,
     "lock": 1,
     "lookahead": 5.0,
+    "microseconds": 1,
     "most_rescues": 5,
     "name": "s150000",
     "next": [1_900_000_060.0] * 1000,
     "now": None,
+    "outcome": None,
     "patience": 3.0,
     "plain": [1] * 1000,
     "planned": 1000,
@@ -106,12 +120,14 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "count_holding": {"name": "q1"},
     "depth": {"limit": 100_000},
     "heartbeat": {"id": WORKER},
-    "history": {"limit": 50},
+    "fire_by_hand": {"id": 150_000},
+    "history": {"limit": 50, "before": None},
     "list_schedules": {"after": "s150000", "source": None, "enabled": None, "limit": 100},
     "move_origins": {"names": ["s150000"], "sources": ["file"], "origins": ["a.yaml:1"]},
     "prune": {"limit": 5_000},
     "remove_schedules": {"ids": [150_000]},
-    "set_cursor": {"enabled": True, "paused": False, "next": 1_900_000_000.0},
+    "set_cursor": {"paused": False, "next": 1_900_000_000.0, "now": NOW},
+    "withdraw_ticks": {"now": NOW},
     "soonest_schedules": {"source": None, "limit": 100},
     "stuck_keys": {"after": "", "limit": 500},
 }
@@ -159,7 +175,8 @@ def every_statement() -> dict[str, Statement]:
             if name not in PARTS and (statement.index or name in HOT):
                 assert name not in found
                 found[name] = statement
-    return {**found, "fire": FIRE, "fire_and_cancel": FIRE_AND_CANCEL}
+    whole = (FIRE, FIRE_AND_CANCEL, FIRE_BY_HAND)
+    return found | {statement.name: statement for statement in whole}
 
 
 STATEMENTS = every_statement()

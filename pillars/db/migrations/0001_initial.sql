@@ -65,15 +65,12 @@ CREATE TABLE pillars.schedule_sets (
     applied_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- Ticks whose jobs were enqueued ahead and taken back before their time, and why: the job's row is
--- gone, so that the tick can be fired after all should the change be taken back.
-CREATE TABLE pillars.withdrawn_ticks (
-    schedule_id   bigint NOT NULL,
-    fire_at       timestamptz NOT NULL,
-    schedule      text NOT NULL,
-    reason        text NOT NULL,
-    withdrawn_at  timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (schedule_id, fire_at, withdrawn_at)
+-- Which ids a name had before: what became of the ticks of a removed schedule can still be asked.
+CREATE TABLE pillars.removed_schedules (
+    name        text NOT NULL,
+    id          bigint NOT NULL,
+    removed_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (name, id)
 );
 
 -- ---------------------------------------------------------------- jobs
@@ -171,6 +168,17 @@ CREATE UNIQUE INDEX jobs_unique ON pillars.jobs (unique_key)
 -- Running jobs that shall be stopped: a handful at any time.
 CREATE INDEX jobs_cancelling ON pillars.jobs (id)
     WHERE cancel_requested_at IS NOT NULL AND finished_at IS NULL;
+
+-- Ticks whose jobs were enqueued ahead and taken back before their time, and why: the job's row is
+-- gone, so that the tick can be fired after all should the change be taken back.
+CREATE TABLE pillars.withdrawn_ticks (
+    schedule_id   bigint NOT NULL,
+    fire_at       timestamptz NOT NULL,
+    schedule      text NOT NULL,
+    reason        text NOT NULL,
+    withdrawn_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (schedule_id, fire_at, withdrawn_at)
+);
 
 -- Queues that are limited or paused; a queue without a row is neither. `rate` is starts a second
 -- on average, `burst` how many may start at once; `tokens` were left at `refilled_at`.

@@ -1,0 +1,184 @@
+"""The life of one schedule: pause, resume, remove, fire by hand.
+
+Each is one transaction that holds the schedule's row; see `changes` for what happens to its ticks.
+`now` overrides the database's clock: a test owns the time.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from pillars.cron.book import ScheduleNotFoundError, show_schedule
+from pillars.cron.changes import (
+    Known,
+    hold,
+    instant_of_change,
+    lock_book,
+    record_left,
+    withdraw,
+)
+from pillars.cron.definition import Timing
+from pillars.cron.edits import delete_schedules
+from pillars.cron.fires import next_fire
+from pillars.cron.ticker import SQL
+from pillars.db.connection import fetch
+from pillars.db.notify import JOBS_CHANNEL
+from pillars.db.statements import Statement
+from pillars.ground.errors import PillarsError
+from pillars.queue.jobs import SQL as QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from psycopg import AsyncConnection
+
+    from pillars.db.database import Database
+
+# Each fire by hand takes another instant; so many may fall into one millisecond.
+_MOST_IN_A_MILLISECOND = 999
+
+
+class FireError(PillarsError):
+    """A schedule could not be fired by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """The job of a fire by hand.
+
+    Attributes:
+        job_id: its id; a tick that is skipped is a row, too.
+        state: available, or skipped.
+        reason: "fired by hand", and what the overlap policy made of it.
+        fire_at: its instant, which no tick can have.
+        queue: where it waits.
+    """
+
+    job_id: int
+    state: str
+    reason: str
+    fire_at: datetime
+    queue: str
+
+    @property
+    def skipped(self) -> bool:
+        """Whether `overlap` kept it from becoming work."""
+        return self.state == "skipped"
+
+
+async def pause(database: Database, name: str, *, now: datetime | None = None) -> None:
+    """Stop a schedule; its jobs that were enqueued ahead are taken back.
+
+    Raises:
+        ScheduleNotFoundError: there is none with this name.
+    """
+    async with _held(database, name) as (connection, known):
+        if known.paused_at is None:
+            await _set_cursor(connection, known, "paused", await instant_of_change(connection, now))
+
+
+async def resume(database: Database, name: str, *, now: datetime | None = None) -> None:
+    """Let a paused schedule go on from now; the time it was paused is not caught up.
+
+    Raises:
+        ScheduleNotFoundError: there is none with this name.
+    """
+    async with _held(database, name) as (connection, known):
+        if known.paused_at is not None:
+            await _set_cursor(
+                connection, known, "resumed", await instant_of_change(connection, now)
+            )
+
+
+async def remove(database: Database, name: str, *, now: datetime | None = None) -> None:
+    """Delete a schedule; one that a file still holds comes back with the file's next change.
+
+    Raises:
+        ScheduleNotFoundError: there is none with this name.
+    """
+    async with _held(database, name, book=True) as (connection, known):
+        instant = await instant_of_change(connection, now)
+        await withdraw(connection, {known.id: "the schedule was removed"}, instant)
+        await record_left(connection, [(known, "removed")], instant)
+        await delete_schedules(connection, [known.id])
+
+
+async def fire(
+    database: Database,
+    name: str,
+    *,
+    force: bool = False,
+    now: datetime | None = None,
+) -> Fired:
+    """Enqueue one job of a schedule at once, also of a paused one; its ticks are not touched.
+
+    The schedule's overlap policy decides as for a tick, unless `force` lets the job run beside
+    whatever runs.
+
+    Raises:
+        ScheduleNotFoundError: there is none with this name.
+        FireError: a thousand others did the same within a millisecond.
+    """
+    async with _held(database, name) as (connection, known):
+        for microseconds in range(1, _MOST_IN_A_MILLISECOND + 1):
+            params = {
+                "id": known.id,
+                "now": now,
+                "force": force,
+                "microseconds": microseconds,
+                "channel": JOBS_CHANNEL,
+            }
+            rows = await fetch(connection, FIRE_BY_HAND, params)
+            if rows:
+                job_id, state, reason, fire_at, queue, _ = rows[0]
+                return Fired(job_id, state, reason, fire_at, queue)
+    raise FireError(f"{name!r} is fired by hand all the time: try again")
+
+
+@asynccontextmanager
+async def _held(
+    database: Database, name: str, *, book: bool = False
+) -> AsyncIterator[tuple[AsyncConnection[Any], Known]]:
+    """Open a transaction that holds a schedule, and the whole book if asked."""
+    record = await show_schedule(database, name)
+    async with database.transaction() as connection:
+        if book:
+            await lock_book(connection)
+        held = await hold(connection, [record.id])
+        if not held:
+            # Removed meanwhile; a namesake may have come.
+            raise ScheduleNotFoundError(f"there is no schedule {name!r} any more")
+        yield connection, held[name]
+
+
+async def _set_cursor(
+    connection: AsyncConnection[Any], known: Known, what: str, now: datetime
+) -> None:
+    await withdraw(connection, {known.id: f"the schedule was {what}"}, now)
+    await record_left(connection, [(known, what)], now)
+    params = {
+        "id": known.id,
+        "paused": what == "paused",
+        "next": next_fire(Timing.decode(known.timing), int(now.timestamp())),
+        "now": now,
+    }
+    await fetch(connection, SQL["set_cursor"], params)
+
+
+def _by_hand() -> Statement:
+    parts: tuple[LiteralString, ...] = (
+        SQL["tick_by_hand"].sql,
+        ", inserted AS (",
+        QUEUE["insert_ticks"].sql,
+        "), cancelled AS (",
+        QUEUE["cancel_overlapped"].sql,
+        ") ",
+        SQL["tell_by_hand"].sql,
+    )
+    return Statement("fire_by_hand", "".join(parts), SQL["tick_by_hand"].description, "jobs_tick")
+
+
+FIRE_BY_HAND = _by_hand()

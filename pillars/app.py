@@ -71,6 +71,7 @@ class App:
         max_attempts: int | None = None,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
+        store_result: bool = False,
     ) -> Callable[[F], F]:
         """Register the decorated function, async or plain, as the handler of a job type.
 
@@ -81,6 +82,8 @@ class App:
             timeout: seconds an attempt may take.
             retry: how often and when a failed attempt is repeated; default: 5 attempts,
                 exponential from 10 s.
+            store_result: keep what the function returns with the job, as JSON of up to 64 KiB; what
+                cannot be kept does not make the job fail, its `error` says why.
 
         Raises:
             JobError: a name or number cannot be used.
@@ -91,7 +94,14 @@ class App:
             policy = replace(policy, max_attempts=max_attempts)
 
         def register(function: F) -> F:
-            self.registry.register(type, function, queue=queue, policy=policy, timeout=timeout)
+            self.registry.register(
+                type,
+                function,
+                queue=queue,
+                policy=policy,
+                timeout=timeout,
+                store_result=store_result,
+            )
             return function
 
         return register

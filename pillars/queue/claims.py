@@ -78,7 +78,9 @@ class Ended:
 
     Attributes:
         state: succeeded, failed, dead, cancelled, or available for one that was snoozed.
+        error: why; of one that succeeded, why its result is not stored.
         retry_in: seconds until the next attempt; set for failed and available alone.
+        result: what the handler returned, as JSON text, if it is to be stored.
     """
 
     job_id: JobId
@@ -86,6 +88,12 @@ class Ended:
     state: JobState
     error: str | None = None
     retry_in: float | None = None
+    result: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it succeeded and there is nothing else to say, as of nearly all."""
+        return self.state is JobState.SUCCEEDED and self.result is None and self.error is None
 
 
 class Claims:
@@ -235,13 +243,21 @@ class Claims:
         return [job for job in jobs if job.concurrency_key is None or decided.get(job.id)]
 
     async def _finish(self, worker_id: UUID, results: Sequence[Ended]) -> list[Ended]:
-        good = [result for result in results if result.state is JobState.SUCCEEDED]
-        bad = [result for result in results if result.state is not JobState.SUCCEEDED]
+        plain = [result for result in results if result.is_plain]
+        others = [result for result in results if not result.is_plain]
+        good = [result for result in others if result.state is JobState.SUCCEEDED]
+        bad = [result for result in others if result.state is not JobState.SUCCEEDED]
         taken: set[int] = set()
+        if plain:
+            taken.update(await self._write("succeed", worker_id, plain))
         if good:
-            taken.update(await self._write("succeed", worker_id, good))
-        if bad:
             extra: dict[str, list[Any]] = {
+                "results": [result.result for result in good],
+                "errors": [result.error for result in good],
+            }
+            taken.update(await self._write("succeed_with_result", worker_id, good, extra))
+        if bad:
+            extra = {
                 "states": [result.state.value for result in bad],
                 "errors": [result.error for result in bad],
                 "retry_in": [result.retry_in for result in bad],

@@ -287,6 +287,26 @@ WITH done AS (
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
 
+-- name: succeed_with_result
+-- Mark jobs succeeded and store what they returned, or why that is not stored; fenced as in succeed.
+-- index: jobs_pkey
+WITH done AS (
+    UPDATE pillars.jobs AS jobs
+    SET state = 'succeeded', finished_at = coalesce(%(now)s::timestamptz, now()),
+        result = result.value::jsonb, error = result.error
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[], %(results)s::text[], %(errors)s::text[])
+        AS result (id, attempt, value, error),
+    LATERAL (
+        SELECT ctid AS row FROM pillars.jobs
+        WHERE id = result.id AND attempt = result.attempt
+          AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
+    ) AS held
+    WHERE jobs.ctid = held.row AND jobs.attempt = result.attempt
+      AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+    RETURNING jobs.id
+)
+SELECT coalesce(array_agg(id), '{}') FROM done
+
 -- name: fail
 -- Mark jobs failed (to be tried after retry_in seconds), snoozed (available after retry_in seconds),
 -- dead or cancelled, fenced as in succeed.

@@ -241,7 +241,8 @@ def _job_finished(event: JobFinished) -> Words:
     took = duration(event.seconds)
     if event.outcome == "succeeded":
         schedule = f" (schedule {event.schedule})" if event.schedule else ""
-        return INFO, f"{job} succeeded in {took}{schedule}"
+        text = f"{job} succeeded in {took}{schedule}"
+        return (WARNING, f"{text}, but {first_line(event.error)}") if event.error else (INFO, text)
     if event.outcome == "cancelled":
         return (
             INFO,

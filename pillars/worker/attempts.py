@@ -28,6 +28,7 @@ from pillars.worker.context import (
     enter_job,
 )
 from pillars.worker.failures import error_text, misfit, storable
+from pillars.worker.results import Result, encode_result
 from pillars.worker.threads import Threads
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from pillars.queue.claims import Job
     from pillars.worker.registry import Handler, Registry
 
-    Thread = asyncio.Future[BaseException | None]
+    # What became of a call: an exception, or a result where there is one to be stored.
+    Return = BaseException | Result | None
+    Thread = asyncio.Future[Return]
 
 # How long a thread that was told to stop may take to come back with its result.
 _LAST_WORD = 1.0
@@ -57,7 +60,7 @@ class Attempts:
         """
         self._registry = registry
         self._refusal = refusal
-        self._threads: Threads[BaseException | None] = Threads(concurrency, "pillars-job")
+        self._threads: Threads[Return] = Threads(concurrency, "pillars-job")
         # Set before running attempts are cut short: a cancellation then comes from the worker.
         self.cutting = False
 
@@ -81,10 +84,12 @@ class Attempts:
             if not handler.is_async:
                 return await self._in_thread(job, handler, context, timeout)
             if timeout is None:
-                await handler.function(**job.args)
-            elif not await _within(timeout, handler.function, job.args):
-                context.cancel()
-                return self._overdue(job, handler, f"timed out after {timeout:g} s"), None
+                value = await handler.function(**job.args)
+            else:
+                in_time, value = await _within(timeout, handler.function, job.args)
+                if not in_time:
+                    context.cancel()
+                    return self._overdue(job, handler, f"timed out after {timeout:g} s"), None
         except asyncio.CancelledError as error:
             context.cancel()
             if self.cutting:
@@ -94,7 +99,7 @@ class Attempts:
             raise  # the loop was closed under us
         except BaseException as error:  # noqa: BLE001 - a handler's SystemExit is its failure alone
             return self._raised(job, handler, error), None
-        return Ended(job.id, job.attempt, JobState.SUCCEEDED), None
+        return _succeeded(job, encode_result(value) if handler.store_result else None), None
 
     def close(self) -> None:
         """Let idle threads go."""
@@ -108,14 +113,14 @@ class Attempts:
         timeout: float | None,  # noqa: ASYNC109 - a thread cannot be cancelled, so it is waited for
     ) -> tuple[Ended, Thread | None]:
         # The copy carries the job context along, and keeps what the function sets to itself.
-        call = partial(copy_context().run, _call, handler.function, job.args)
+        call = partial(copy_context().run, _call, handler, job.args)
         thread = self._threads.submit(call)
         try:
             await asyncio.wait((thread,), timeout=timeout)
         except asyncio.CancelledError:
             context.cancel()
             await asyncio.wait((thread,), timeout=_LAST_WORD)
-            if self.cutting and (not thread.done() or thread.result() is not None):
+            if self.cutting and (not thread.done() or isinstance(thread.result(), BaseException)):
                 raise
         if not thread.done():
             context.cancel()
@@ -123,10 +128,10 @@ class Attempts:
                 f"timed out after {timeout or 0:g} s; its thread goes on until the function returns"
             )
             return self._overdue(job, handler, error), thread
-        raised = thread.result()
-        if raised is not None:
-            return self._raised(job, handler, raised), None
-        return Ended(job.id, job.attempt, JobState.SUCCEEDED), None
+        returned = thread.result()
+        if isinstance(returned, BaseException):
+            return self._raised(job, handler, returned), None
+        return _succeeded(job, returned), None
 
     def _refused(self, job: Job, reason: str | None) -> Ended:
         if reason is not None:
@@ -158,22 +163,27 @@ class Attempts:
         return _failed(job, handler.policy, text)
 
 
-async def _within(seconds: float, function: Callable[..., Any], args: Mapping[str, Any]) -> bool:
-    """Tell whether the function returned in time; its own TimeoutError is an error like others."""
+async def _within(
+    seconds: float,
+    function: Callable[..., Any],
+    args: Mapping[str, Any],
+) -> tuple[bool, Any]:
+    """Tell whether the function returned in time, and what; its own TimeoutError is raised."""
     deadline = asyncio.timeout(seconds)
+    value = None
     try:
         async with deadline:
-            await function(**args)
+            value = await function(**args)
     except TimeoutError:
         if not deadline.expired():
             raise
-    return not deadline.expired()
+    return not deadline.expired(), value
 
 
-def _call(function: Callable[..., Any], args: Mapping[str, Any]) -> BaseException | None:
+def _call(handler: Handler, args: Mapping[str, Any]) -> Return:
     """Call a plain function in a thread; an exception is returned, never raised."""
     try:
-        result = function(**args)
+        result = handler.function(**args)
         if inspect.iscoroutine(result):
             result.close()
             return PermanentError(
@@ -182,7 +192,13 @@ def _call(function: Callable[..., Any], args: Mapping[str, Any]) -> BaseExceptio
             )
     except BaseException as error:  # noqa: BLE001 - nothing a handler raises may end the thread
         return error
-    return None
+    return encode_result(result) if handler.store_result else None
+
+
+def _succeeded(job: Job, result: Result | None) -> Ended:
+    if result is None:
+        return Ended(job.id, job.attempt, JobState.SUCCEEDED)
+    return Ended(job.id, job.attempt, JobState.SUCCEEDED, result.error, result=result.text)
 
 
 def _cancelled(job: Job, reason: str) -> Ended:

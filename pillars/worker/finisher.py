@@ -157,6 +157,8 @@ def _kind(outcome: Outcome) -> str:
     """Kinds are written by statements of their own, so that a repeat repeats one statement only."""
     if outcome.ended is None:
         return "returned"
+    if outcome.ended.is_plain:
+        return "plain"
     return "good" if outcome.ended.state is JobState.SUCCEEDED else "bad"
 
 

@@ -29,6 +29,7 @@ class Handler:
         policy: how often and when a failed attempt is repeated.
         timeout: seconds an attempt may take; None is without limit.
         is_async: the function runs on the loop; otherwise in a thread.
+        store_result: what the function returns is kept with the job.
     """
 
     type: str
@@ -37,6 +38,7 @@ class Handler:
     policy: RetryPolicy
     timeout: float | None
     is_async: bool
+    store_result: bool = False
 
 
 class Registry:
@@ -54,6 +56,7 @@ class Registry:
         queue: str = "default",
         policy: RetryPolicy = DEFAULT_RETRY,
         timeout: float | None = None,
+        store_result: bool = False,
     ) -> Handler:
         """Let `function` do all jobs of this type.
 
@@ -63,7 +66,8 @@ class Registry:
         """
         check_job(NewJob(type, queue=queue, timeout=timeout, max_attempts=policy.max_attempts))
         self._refuse_misfits(type, function)
-        handler = Handler(type, function, queue, policy, timeout, _is_async(function))
+        is_async = _is_async(function)
+        handler = Handler(type, function, queue, policy, timeout, is_async, store_result)
         self._handlers[type] = handler
         return handler
 

@@ -67,6 +67,7 @@ PARAMS: dict[str, Any] = {
     "days": 30,
     "error": "lost",
     "errors": ["boom"] * 1000,
+    "results": ["{}"] * 1000,
     "except": [7],
     "fire_at": [1_900_000_000.0] * 1000,
     "fire_until": [None] * 1000,

@@ -81,6 +81,7 @@ EXAMPLES: tuple[Event, ...] = (
     ScheduleBroken(3, "no such timezone", 60.0),
     JobFinished(1, "mail", "default", 1, "cancelled", 0.1, None, None, None),
     JobFinished(1, "mail", "default", 1, "snoozed", 0.1, None, "closed", 60.0),
+    JobFinished(1, "mail", "default", 1, "succeeded", 0.1, None, "the result was not stored", None),
     JobStopping(1, "mail", "cancelled by command"),
     FinishRefused((7, 8)),
     JobsReturned(4),

@@ -168,7 +168,11 @@ def unknown_keys(raw: Mapping[Any, Any], known: tuple[Field, ...], prefix: str =
     """Return a fault for each key that does not exist."""
     names = [each.name for each in known]
     return [
-        Fault(f"{prefix}{key}", f"unknown key {key!r}{did_you_mean(str(key)[:60], names)}")
+        Fault(f"{prefix}{key}", f"unknown key {_short(key)!r}{did_you_mean(str(key)[:60], names)}")
         for key in raw
         if key not in names
     ]
+
+
+def _short(key: object) -> object:
+    return key[:60] if isinstance(key, str) else key

@@ -21,9 +21,7 @@ PUBLISHED: Final = Path(__file__).with_name("schedules.schema.json")
 
 def schedules_schema() -> dict[str, Any]:
     """Return the schema of a schedule file."""
-    one_schedule = _object(SCHEDULE)
-    one_schedule["oneOf"] = [{"required": [way]} for way in ("cron", "every", "at")]
-    one_schedule["dependencies"] = {"phase": ["every"]}
+    one_schedule = _object(SCHEDULE) | {"oneOf": _ONE_WAY, "dependencies": {"phase": ["every"]}}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Pillars schedules",
@@ -40,6 +38,17 @@ def schedules_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "definitions": {"schedule": one_schedule},
     }
+
+
+def schedule_schema(*, named: bool) -> dict[str, Any]:
+    """Return the schema of one schedule that stands by itself, in the draft of OpenAPI 3.1.
+
+    Args:
+        named: whether it has to say its own name.
+    """
+    required = [each.name for each in SCHEDULE if each.required and (named or each.name != "name")]
+    more = {"required": required, "oneOf": _ONE_WAY, "dependentRequired": {"phase": ["every"]}}
+    return _object(SCHEDULE) | more
 
 
 def published_text() -> str:
@@ -66,6 +75,8 @@ def _property(each: Field) -> dict[str, Any]:
         schema["default"] = each.default
     return schema
 
+
+_ONE_WAY: Final = [{"required": [way]} for way in ("cron", "every", "at")]
 
 if __name__ == "__main__":
     PUBLISHED.write_text(published_text())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pillars.server import api_cluster, api_jobs, api_queues
+from pillars.server import api_cluster, api_jobs, api_queues, api_schedules
 from pillars.server.auth import Gate
 from pillars.server.operations import route
 
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from pillars.server.operations import Context
 
 PREFIX = "/api/v1"
-OPERATIONS = (*api_jobs.OPERATIONS, *api_queues.OPERATIONS, *api_cluster.OPERATIONS)
+OPERATIONS = (
+    *api_jobs.OPERATIONS,
+    *api_queues.OPERATIONS,
+    *api_schedules.OPERATIONS,
+    *api_cluster.OPERATIONS,
+)
 
 
 def build_api(context: Context) -> web.Application:

@@ -131,7 +131,7 @@ OPERATIONS = (
         f"Enqueue one job, or up to {MOST_JOBS:,} at once, all or none",
         enqueue_jobs,
         answer=_IDS,
-        status=HTTPStatus.CREATED,
+        statuses=(HTTPStatus.CREATED,),
         body=Body(jobs_schema(), read_jobs),
     ),
     Operation(

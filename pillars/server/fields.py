@@ -180,6 +180,20 @@ def number(least: float, most: float) -> Callable[[Any], float]:
     return read
 
 
+def true_or_false(value: object) -> bool:
+    """Read a JSON boolean."""
+    if not isinstance(value, bool):
+        raise ReadError(f"must be true or false, not {kind_of(value)}")
+    return value
+
+
+def yes_or_no(value: str) -> bool:
+    """Read a query parameter that is true or false."""
+    if value not in ("true", "false"):
+        raise ReadError("must be true or false")
+    return value == "true"
+
+
 def seconds(least: float, most: float) -> Callable[[Any], float]:
     """Return a reader of a number of seconds within bounds."""
 
@@ -206,6 +220,13 @@ def instant(value: object) -> datetime:
         return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ReadError(f"is no moment that exists: {example}") from None
+
+
+def array(value: object) -> list[Any]:
+    """Read an array of whatever."""
+    if not isinstance(value, list):
+        raise ReadError(f"must be an array, not {kind_of(value)}")
+    return value
 
 
 def json_object(value: object) -> dict[str, Any]:

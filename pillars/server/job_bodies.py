@@ -16,10 +16,10 @@ from pillars.queue.jobs import (
 from pillars.server.fields import (
     Field,
     ReadError,
+    array,
     instant,
     integer,
     json_object,
-    kind_of,
     object_schema,
     read_object,
     seconds,
@@ -107,12 +107,6 @@ def _needs(name: str, kind: str, other: str) -> dict[str, Any]:
     }
 
 
-def _array(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ReadError(f"must be an array, not {kind_of(value)}")
-    return value
-
-
 def _instant_within_reach(value: object) -> datetime:
     moment = instant(value)
     if moment.year > _LAST_YEAR:
@@ -192,4 +186,4 @@ _JOB = (
         seconds(_SHORTEST, _LONGEST_DELAY),
     ),
 )
-_BATCH = Field("jobs", "the jobs", {"type": "array"}, _array, required=True)
+_BATCH = Field("jobs", "the jobs", {"type": "array"}, array, required=True)

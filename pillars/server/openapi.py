@@ -83,15 +83,17 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    success = {
-        "description": HTTPStatus(operation.status).phrase,
-        "content": {JSON: {"schema": operation.answer}},
+    content = {JSON: {"schema": operation.answer}}
+    successes = {
+        str(int(status)): {"description": HTTPStatus(status).phrase}
+        | ({} if status == HTTPStatus.NO_CONTENT else {"content": content})
+        for status in operation.statuses
     }
     errors = {*operation.errors, *_ANY_ERRORS}
     errors.update(_WRITE_ERRORS if operation.writes else ())
     errors.update(_BODY_ERRORS if operation.body is not None else ())
     problems = {str(int(status)): problem_schema(status) for status in sorted(errors)}
-    return {str(int(operation.status)): success, **problems}
+    return {**successes, **problems}
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

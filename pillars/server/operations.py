@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pillars.worker.registry import Registry
 
 LARGEST_BODY = 2 * 1024 * 1024
+_LONG_BODY = 16 * 1024
 JSON = "application/json"
 
 
@@ -95,6 +97,7 @@ class Operation:
     Attributes:
         name: the operation's id, unique.
         answer: JSON schema of the body of a success.
+        statuses: those of a success; NO_CONTENT has no body.
         errors: further statuses it may answer with, as problems.
     """
 
@@ -104,7 +107,7 @@ class Operation:
     summary: str
     handler: Callable[[Context, Call], Awaitable[Answer]]
     answer: Mapping[str, Any]
-    status: int = HTTPStatus.OK
+    statuses: tuple[int, ...] = (HTTPStatus.OK,)
     query: tuple[Field, ...] = ()
     body: Body | None = None
     errors: tuple[int, ...] = ()
@@ -136,10 +139,13 @@ def route(
         call = await _read(request, operation)
         async with asyncio.timeout(context.patience):
             answer = await operation.handler(context, call)
+        if answer.status == HTTPStatus.NO_CONTENT:
+            return web.Response(status=answer.status)
         return web.json_response(answer.body, status=answer.status, headers=answer.headers)
 
     options = {"allow_head": True} if operation.method == "GET" else {}
-    path = operation.path.removeprefix(prefix)
+    # By itself aiohttp takes no braces, which a schedule's name may hold.
+    path = operation.path.removeprefix(prefix).replace("{name}", "{name:[^/]+}")
     return web.RouteDef(operation.method, path, ours(handle), options)
 
 
@@ -156,11 +162,16 @@ async def _read(request: web.Request, operation: Operation) -> Call:
     if operation.body is not None:
         data = await _data(request)
         require_json(request, data)
-        value = parse(data) if data or operation.body.required else {}
-        body = operation.body.read(value, faults)
+        read = partial(_read_body, operation.body, data, faults)
+        # Reading a thousand schedules takes tenths of a second; other requests go on meanwhile.
+        body = await asyncio.to_thread(read) if len(data) > _LONG_BODY else read()
     if faults:
         raise invalid(faults)
     return Call(request.rel_url, request.match_info, query, body)
+
+
+def _read_body(body: Body, data: bytes, faults: list[Fault]) -> Any:  # noqa: ANN401 - its own
+    return body.read(parse(data) if data or body.required else {}, faults)
 
 
 async def _data(request: web.Request) -> bytes:
@@ -236,6 +247,6 @@ def _too_large() -> NoReturn:
     raise ProblemError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body_too_large",
-        f"the body is larger than {LARGEST_BODY:,} bytes: send fewer jobs at once, or store large "
-        "data elsewhere and pass its key",
+        f"the body is larger than {LARGEST_BODY:,} bytes: send less at once, or store large data "
+        "elsewhere and pass its key",
     )

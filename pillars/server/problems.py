@@ -17,7 +17,7 @@ from uuid import uuid4
 import psycopg
 from aiohttp import web
 
-from pillars.cron.book import ScheduleNotFoundError
+from pillars.cron.book import ScheduleConflictError, ScheduleNotFoundError
 from pillars.ground.errors import PillarsError
 from pillars.queue.desk import JobNotFoundError, JobStateError
 from pillars.queue.jobs import JobError
@@ -218,6 +218,7 @@ PROBLEM_SCHEMA = {
         "detail": {"type": "string", "description": "a sentence for people"},
         "errors": {"type": "array", "items": _FAULT_SCHEMA},
         "error_id": {"type": "string", "description": "finds an unexpected error in the log"},
+        "job_id": {"type": "integer", "description": "the job that was not to run"},
         "line": {"type": "integer"},
         "column": {"type": "integer"},
     },
@@ -251,4 +252,5 @@ _OURS: dict[type[PillarsError], tuple[int, str]] = {
     JobStateError: (HTTPStatus.CONFLICT, "job_state"),
     QueueLimitError: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_queue"),
     ScheduleNotFoundError: (HTTPStatus.NOT_FOUND, "schedule_not_found"),
+    ScheduleConflictError: (HTTPStatus.CONFLICT, "schedule_conflict"),
 }

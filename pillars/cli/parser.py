@@ -151,13 +151,28 @@ def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     pause = _command(verbs, "pause", "schedules:pause", "stop a schedule from firing")
     resume = _command(verbs, "resume", "schedules:resume", "let a paused schedule go on from now")
     remove = _command(verbs, "remove", "schedules:remove", "delete a schedule")
-    for parser in (show, upcoming, history, fire, pause, resume, remove):
+    backfill = _add_backfill(verbs)
+    for parser in (show, upcoming, history, fire, backfill, pause, resume, remove):
         parser.add_argument("schedule", metavar="NAME")
     upcoming.add_argument("-n", type=_few, default=10, help="how many (default 10)")
     for parser in (listing, history):
         parser.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
-    for parser in (check, diff, apply, spread, listing, show, upcoming, history, fire):
+    for parser in (check, diff, apply, spread, listing, show, upcoming, history, fire, backfill):
         _json(parser)
+
+
+def _add_backfill(verbs: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    parser = _command(verbs, "backfill", "backfill:run", "enqueue past ticks of a schedule")
+    moment = "2026-12-01T09:00:00, with an offset or in the schedule's time zone"
+    parser.add_argument("--from", dest="start", required=True, metavar="TIME", help=moment)
+    parser.add_argument(
+        "--to", dest="end", required=True, metavar="TIME", help="the same; ticks before it"
+    )
+    parser.add_argument(
+        "--pace", type=float, default=10.0, metavar="N", help="jobs a second (default 10)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only count")
+    return parser
 
 
 def _add_imports(verbs: Commands[argparse.ArgumentParser]) -> None:

@@ -21,5 +21,6 @@ Then, on the database:
 - `ticker`: fires what is due.
 - `changes`: what every change does with the ticks of a schedule; `edits`, `book`: definitions, and
   how a set of them is applied; `reconciler`: keeps the book equal to a directory.
-- `life`: pause, resume, remove, fire by hand; `history`: what became of the ticks.
+- `life`: pause, resume, remove, fire by hand; `backfill`: past ticks; `history`: what became of
+  the ticks.
 """

@@ -1,4 +1,4 @@
-"""The life of one schedule: pause, resume, remove, fire by hand.
+"""The life of one schedule: pause, resume, remove, fire by hand. `backfill` goes on from here.
 
 Each is one transaction that holds the schedule's row; see `changes` for what happens to its ticks.
 `now` overrides the database's clock: a test owns the time.
@@ -75,9 +75,10 @@ async def pause(database: Database, name: str, *, now: datetime | None = None) -
     Raises:
         ScheduleNotFoundError: there is none with this name.
     """
-    async with _held(database, name) as (connection, known):
+    async with held(database, name) as (connection, known):
         if known.paused_at is None:
-            await _set_cursor(connection, known, "paused", await instant_of_change(connection, now))
+            instant = await instant_of_change(connection, now)
+            await _set_cursor(connection, known, "paused", instant, paused=True)
 
 
 async def resume(database: Database, name: str, *, now: datetime | None = None) -> None:
@@ -86,11 +87,10 @@ async def resume(database: Database, name: str, *, now: datetime | None = None) 
     Raises:
         ScheduleNotFoundError: there is none with this name.
     """
-    async with _held(database, name) as (connection, known):
+    async with held(database, name) as (connection, known):
         if known.paused_at is not None:
-            await _set_cursor(
-                connection, known, "resumed", await instant_of_change(connection, now)
-            )
+            instant = await instant_of_change(connection, now)
+            await _set_cursor(connection, known, "resumed", instant, paused=False)
 
 
 async def remove(database: Database, name: str, *, now: datetime | None = None) -> None:
@@ -99,7 +99,7 @@ async def remove(database: Database, name: str, *, now: datetime | None = None) 
     Raises:
         ScheduleNotFoundError: there is none with this name.
     """
-    async with _held(database, name, book=True) as (connection, known):
+    async with held(database, name, book=True) as (connection, known):
         instant = await instant_of_change(connection, now)
         await withdraw(connection, {known.id: "the schedule was removed"}, instant)
         await record_left(connection, [(known, "removed")], instant)
@@ -122,7 +122,7 @@ async def fire(
         ScheduleNotFoundError: there is none with this name.
         FireError: a thousand others did the same within a millisecond.
     """
-    async with _held(database, name) as (connection, known):
+    async with held(database, name) as (connection, known):
         for microseconds in range(1, _MOST_IN_A_MILLISECOND + 1):
             params = {
                 "id": known.id,
@@ -139,32 +139,37 @@ async def fire(
 
 
 @asynccontextmanager
-async def _held(
+async def held(
     database: Database, name: str, *, book: bool = False
 ) -> AsyncIterator[tuple[AsyncConnection[Any], Known]]:
-    """Open a transaction that holds a schedule, and the whole book if asked."""
+    """Open a transaction that holds a schedule, and the whole book if asked.
+
+    Raises:
+        ScheduleNotFoundError: there is none with this name.
+    """
     record = await show_schedule(database, name)
     async with database.transaction() as connection:
         if book:
             await lock_book(connection)
-        held = await hold(connection, [record.id])
-        if not held:
+        rows = await hold(connection, [record.id])
+        if not rows:
             # Removed meanwhile; a namesake may have come.
             raise ScheduleNotFoundError(f"there is no schedule {name!r} any more")
-        yield connection, held[name]
+        yield connection, rows[name]
+
+
+async def settle(connection: AsyncConnection[Any], known: Known, now: datetime) -> None:
+    """Record the ticks that a stopped schedule leaves unfired until now."""
+    await _set_cursor(connection, known, "stopped", now, paused=known.paused_at is not None)
 
 
 async def _set_cursor(
-    connection: AsyncConnection[Any], known: Known, what: str, now: datetime
+    connection: AsyncConnection[Any], known: Known, what: str, now: datetime, *, paused: bool
 ) -> None:
     await withdraw(connection, {known.id: f"the schedule was {what}"}, now)
     await record_left(connection, [(known, what)], now)
-    params = {
-        "id": known.id,
-        "paused": what == "paused",
-        "next": next_fire(Timing.decode(known.timing), int(now.timestamp())),
-        "now": now,
-    }
+    cursor = next_fire(Timing.decode(known.timing), int(now.timestamp()))
+    params = {"id": known.id, "paused": paused, "next": cursor, "now": now}
     await fetch(connection, SQL["set_cursor"], params)
 
 

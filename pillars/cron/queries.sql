@@ -193,12 +193,12 @@ SELECT id FROM pillars.removed_schedules WHERE name = %(name)s
 ORDER BY id DESC LIMIT %(limit)s
 
 -- name: set_cursor
--- Pause or resume: whether the schedule fires, and where it goes on.
+-- Whether a schedule is paused, and where it goes on.
 UPDATE pillars.schedules
 SET version = version + 1,
     enabled = NOT %(paused)s AND (definition ->> 'enabled')::boolean IS NOT FALSE,
     next_fire_at = to_timestamp(%(next)s::float8),
-    paused_at = CASE WHEN %(paused)s THEN %(now)s::timestamptz END,
+    paused_at = CASE WHEN %(paused)s THEN coalesce(paused_at, %(now)s::timestamptz) END,
     last_fire_at = CASE WHEN last_fire_at > %(now)s THEN %(now)s ELSE last_fire_at END,
     updated_at = now()
 WHERE id = %(id)s
@@ -224,6 +224,23 @@ WITH ticks AS (
 SELECT id, state::text, reason, fire_at, queue,
     CASE WHEN state = 'available' THEN pg_notify(%(channel)s, '')::text END
 FROM inserted
+
+-- name: ticks_of_backfill
+-- A part of the backfill statement: ticks of a schedule, behind whatever is live.
+WITH ticks AS (
+    SELECT id AS schedule_id, to_timestamp(tick.fire_at) AS fire_at,
+        to_timestamp(tick.run_at) AS run_at, timeout, slot,
+        least(priority + %(behind)s, 32767)::smallint AS priority,
+        (retry ->> 'max_attempts')::smallint AS max_attempts, job AS type, queue, args,
+        name AS schedule, retry, overlap, 'backfilled' AS reason
+    FROM pillars.schedules, unnest(%(fire_at)s::float8[], %(run_at)s::float8[])
+        AS tick (fire_at, run_at)
+    WHERE id = %(id)s
+)
+
+-- name: count_backfilled
+-- The end of that statement: how many jobs there are to do. Wakes the workers.
+SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify(%(channel)s, '')::text END FROM inserted
 
 -- name: list_schedules
 -- Schedules by name, a page at a time.

@@ -180,6 +180,50 @@ FROM jsonb_to_recordset(%(rows)s::jsonb) AS missed (
 ) AS begin
 ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
 
+-- name: missed_runs
+-- Rows that stand for several missed ticks of a schedule, those that reach into a span.
+-- index: jobs_tick
+SELECT id, extract(epoch FROM fire_at)::float8, extract(epoch FROM fire_until)::bigint, ticks, slot,
+    type, queue, schedule, reason
+FROM pillars.jobs
+WHERE schedule_id = %(schedule_id)s AND fire_at <= to_timestamp(%(last)s::float8)
+  AND state = 'missed' AND ticks > 1 AND fire_until >= to_timestamp(%(first)s::float8)
+
+-- name: forget_runs
+-- Delete such rows, whose ticks are written anew.
+-- index: jobs_pkey
+DELETE FROM pillars.jobs WHERE id = ANY(%(ids)s::bigint[]) AND state = 'missed'
+
+-- name: backfill_ticks
+-- A part of the backfill statement: a job for each row of its CTE `ticks` that has none. A tick that
+-- was recorded as missed or skipped becomes work after all.
+-- index: jobs_tick
+INSERT INTO pillars.jobs (
+    schedule_id, fire_at, run_at, timeout, slot, priority, max_attempts, type, queue, args, schedule,
+    retry, concurrency_key, concurrency_limit, reason
+)
+SELECT schedule_id, fire_at, run_at, timeout, slot, priority, max_attempts, type, queue, args,
+    schedule, retry, CASE WHEN overlap <> 'allow' THEN 'schedule:' || schedule END,
+    CASE WHEN overlap <> 'allow' THEN 1 END, reason
+FROM ticks
+ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO UPDATE SET
+    state = 'available', finished_at = NULL, run_at = EXCLUDED.run_at, timeout = EXCLUDED.timeout,
+    priority = EXCLUDED.priority, max_attempts = EXCLUDED.max_attempts, type = EXCLUDED.type,
+    queue = EXCLUDED.queue, args = EXCLUDED.args, retry = EXCLUDED.retry,
+    concurrency_key = EXCLUDED.concurrency_key, concurrency_limit = EXCLUDED.concurrency_limit,
+    reason = EXCLUDED.reason, ticks = NULL, fire_until = NULL
+WHERE jobs.state IN ('missed', 'skipped')
+RETURNING id
+
+-- name: count_standing
+-- How many of these ticks have a job that a backfill would leave alone.
+-- index: jobs_tick
+SELECT count(*) FROM unnest(%(fire_at)s::float8[]) AS tick (fire_at), LATERAL (
+    SELECT state FROM pillars.jobs
+    WHERE schedule_id = %(schedule_id)s AND fire_at = to_timestamp(tick.fire_at) LIMIT 1
+) AS job
+WHERE state NOT IN ('missed', 'skipped')
+
 -- name: claim
 -- Take due jobs for a worker: best priority first, then the queue whose first job is oldest.
 -- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.

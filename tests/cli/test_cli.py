@@ -475,6 +475,32 @@ def test_a_schedule_is_fired_by_hand_and_a_tick_that_overlaps_is_refused(
     assert [each["job_id"] for each in listed] == [3, 1]
 
 
+def test_past_ticks_are_backfilled_once(with_schedules: Shell) -> None:
+    span = ("--from", "2020-01-01T00:00:00Z", "--to", "2020-01-01T00:01:00Z", "--pace", "5")
+    said = "tick, 2020-01-01 00:00:00 to 2020-01-01 00:01:00 UTC: "
+
+    assert with_schedules.says("schedules", "backfill", "tick", *span, "--dry-run") == (
+        f"{said}6 of 6 ticks would be enqueued; the last may start in 1s\n"
+    )
+    assert with_schedules.tells("schedules", "backfill", "tick", *span)["enqueued"] == 6
+    assert with_schedules.says("schedules", "backfill", "tick", *span) == (
+        f"{said}0 of 6 ticks are enqueued, the others have a job\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "sentence"),
+    [
+        ("yesterday", "--from 'yesterday' must be a time like 2026-12-01T09:00:00, with or"),
+        ("2020-13-01", "--from '2020-13-01' is no time: month must be in 1..12"),
+    ],
+)
+def test_a_backfill_from_no_time_is_refused(shell: Shell, start: str, sentence: str) -> None:
+    words = ("schedules", "backfill", "tick", "--from", start, "--to", "2020-01-02")
+
+    assert shell.refuses(*words).startswith(sentence)
+
+
 def test_a_schedule_is_paused_and_goes_on(with_schedules: Shell) -> None:
     assert with_schedules.says("schedules", "pause", "tick") == (
         "tick is paused; its jobs that were not due are taken back\n"
@@ -631,7 +657,8 @@ def test_help_names_every_command_and_every_setting(shell: Shell) -> None:
         *(("up",), ("server",), ("worker",), ("cron",), ("migrate",), ("dsn",), ("status",)),
         *(("jobs", verb) for verb in ("enqueue", "list", "show", "retry", "cancel")),
         *(("schedules", verb) for verb in ("check", "diff", "apply", "list", "show", "next")),
-        *(("schedules", verb) for verb in ("history", "fire", "pause", "resume", "remove")),
+        *(("schedules", verb) for verb in ("history", "fire", "backfill", "pause", "resume")),
+        ("schedules", "remove"),
     ],
     ids=" ".join,
 )

@@ -18,6 +18,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from pillars.cron.backfill import BACKFILL
 from pillars.cron.life import FIRE_BY_HAND
 from pillars.cron.ticker import FIRE, FIRE_AND_CANCEL
 from pillars.db.connection import conninfo
@@ -30,15 +31,11 @@ if TYPE_CHECKING:
     from pillars.ground.settings import Secret
 
 OWNERS = ("queue", "cluster", "cron", "telemetry", "server")
-# Parts of the fire statement, which is explained as a whole.
+# Parts of statements that are explained as a whole.
 PARTS = {
-    "move_cursors",
-    "insert_ticks",
-    "cancel_overlapped",
-    "count_fired",
-    "tick_by_hand",
-    "tell_by_hand",
-}
+    "move_cursors", "insert_ticks", "cancel_overlapped", "count_fired", "tick_by_hand",
+    "tell_by_hand", "ticks_of_backfill", "backfill_ticks", "count_backfilled",
+}  # fmt: skip
 HOT = {
     "claim",
     "next_due",
@@ -63,6 +60,7 @@ PARAMS: dict[str, Any] = {
     "attempts": [1] * 1000,
     "channel": "pillars_jobs",
     "counted": False,
+    "behind": 100,
     "cron_patience": 3.0,
     "days": 30,
     "error": "lost",
@@ -118,6 +116,7 @@ PARAMS: dict[str, Any] = {
 OWN_PARAMS: dict[str, dict[str, Any]] = {
     "admit": {"ids": BATCH[:20]},
     "claim": {"limit": 20},
+    "backfill": {"id": 150_000},
     "count_holding": {"name": "q1"},
     "depth": {"limit": 100_000},
     "heartbeat": {"id": WORKER},
@@ -125,6 +124,7 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "history": {"limit": 50, "before": None},
     "list_schedules": {"after": "s150000", "source": None, "enabled": None, "limit": 100},
     "move_origins": {"names": ["s150000"], "sources": ["file"], "origins": ["a.yaml:1"]},
+    "missed_runs": {"first": 1_900_000_000.0, "last": 1_900_000_000.0},
     "prune": {"limit": 5_000},
     "remove_schedules": {"ids": [150_000]},
     "set_cursor": {"paused": False, "next": 1_900_000_000.0, "now": NOW},
@@ -176,7 +176,7 @@ def every_statement() -> dict[str, Statement]:
             if name not in PARTS and (statement.index or name in HOT):
                 assert name not in found
                 found[name] = statement
-    whole = (FIRE, FIRE_AND_CANCEL, FIRE_BY_HAND)
+    whole = (FIRE, FIRE_AND_CANCEL, FIRE_BY_HAND, BACKFILL)
     return found | {statement.name: statement for statement in whole}
 
 

@@ -13,7 +13,7 @@ from pillars import App
 from pillars.db.notify import JOBS_CHANNEL, Listener
 from pillars.ground.clock import SystemClock
 from pillars.ground.loop import Stepper
-from pillars.queue.jobs import SQL
+from pillars.queue.lanes import CLAIM
 from pillars.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _Scene:
             emit=lambda _: None,
             clock=SystemClock(),
         )
-        callbacks = {JOBS_CHANNEL: self._worker.wake}
+        callbacks = {JOBS_CHANNEL: self._worker.notified}
         self._listener = Listener(database.dsn, "bench listen", callbacks, direct=True)
 
     async def start(self, group: asyncio.TaskGroup) -> None:
@@ -113,7 +113,7 @@ async def _bare(database: Database) -> list[float]:
     """Wait for a notification, then send one claim: the least that anybody has to do."""
     claims, notices = database.link("bare"), asyncio.Queue[None]()
     listener = Listener(
-        database.dsn, "bare listen", {JOBS_CHANNEL: lambda: notices.put_nowait(None)}, direct=True
+        database.dsn, "bare listen", {JOBS_CHANNEL: lambda _: notices.put_nowait(None)}, direct=True
     )
     listening = asyncio.create_task(_listen(listener))
     app = App()
@@ -127,7 +127,7 @@ async def _bare(database: Database) -> list[float]:
             "now": None,
         }
     found = []
-    await claims.fetch(SQL["claim"], params)
+    await claims.fetch(CLAIM, params)
     # A listener calls once by itself when it begins to listen.
     await notices.get()
     for _ in range(_JOBS):
@@ -135,7 +135,7 @@ async def _bare(database: Database) -> list[float]:
         await app.enqueue("noop")
         committed = time.time()
         await notices.get()
-        await claims.fetch(SQL["claim"], params)
+        await claims.fetch(CLAIM, params)
         found.append(1e3 * (time.time() - committed))
     listening.cancel()
     return found

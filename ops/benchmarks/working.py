@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from ops.benchmarks.bench import Figure, Ground, bare
 from pillars.queue.limits import pause_queue
@@ -32,6 +32,12 @@ DELETE FROM pillars.jobs WHERE id = ANY(ARRAY(
       AND gate = 'open' ORDER BY run_at, id LIMIT 2000 FOR UPDATE SKIP LOCKED
 )) RETURNING id, type, args
 """
+_ACTIVE = "SELECT count(*) FROM pillars.members WHERE state = 'active'"
+_DONE = "SELECT count(*) FROM pillars.jobs WHERE id > %s AND state = 'succeeded'"
+_SPAN = """
+SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8
+FROM pillars.jobs WHERE id > %s
+"""
 _LONGEST = 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -47,11 +53,37 @@ async def working(ground: Ground) -> list[Figure]:
             ground.tell(f"{name}, round {number + 1}")
             async with ground.database() as database:
                 pace.bare.append(_bare(database, ground.size, workers))
-                rate, seconds = await _ours(database, ground.size, workers)
+                with bare(database) as connection:
+                    connection.execute("TRUNCATE pillars.jobs")
+                rate, seconds = await work_off(database, ground.size, workers)
                 pace.ours.append(rate)
                 cpu.ours.append(1e6 * seconds / ground.size)
         figures += [pace, cpu]
     return figures
+
+
+async def work_off(database: Database, size: int, workers: int) -> tuple[float, float]:
+    """Add so many jobs and have them done; return jobs a second and CPU seconds of the workers.
+
+    The time is the database's, from the first job's start to the last one's end.
+    """
+    with bare(database) as connection:
+        await pause_queue(database, "default", paused=True)
+        ((last,),) = connection.execute("SELECT coalesce(max(id), 0) FROM pillars.jobs").fetchall()
+        connection.execute(_FILL, (size,))
+        running = [await _start(database) for _ in range(workers)]
+        try:
+            await _until(connection, _ACTIVE, (), workers)
+            before = sum(map(_cpu, running))
+            await pause_queue(database, "default", paused=False)
+            await _until(connection, _DONE, (last,), size)
+            seconds = sum(map(_cpu, running)) - before
+        finally:
+            for process in running:
+                process.terminate()
+            await asyncio.gather(*(process.wait() for process in running))
+        ((span,),) = connection.execute(_SPAN, (last,)).fetchall()
+    return size / span, seconds
 
 
 def _bare(database: Database, size: int, connections: int) -> float:
@@ -72,34 +104,6 @@ def _take_all(database: Database) -> None:
             pass
 
 
-async def _ours(database: Database, size: int, workers: int) -> tuple[float, float]:
-    """Return jobs a second by the database's clock, and CPU seconds of the workers."""
-    with bare(database) as connection:
-        connection.execute("TRUNCATE pillars.jobs")
-        await pause_queue(database, "default", paused=True)
-        connection.execute(_FILL, (size,))
-        connection.execute("VACUUM ANALYZE pillars.jobs")
-        running = [await _start(database) for _ in range(workers)]
-        try:
-            await _until(
-                connection, "SELECT count(*) FROM pillars.members WHERE state = 'active'", workers
-            )
-            before = sum(map(_cpu, running))
-            await pause_queue(database, "default", paused=False)
-            done = "SELECT count(*) FROM pillars.jobs WHERE state = 'succeeded'"
-            await _until(connection, done, size)
-            seconds = sum(map(_cpu, running)) - before
-        finally:
-            for process in running:
-                process.terminate()
-            await asyncio.gather(*(process.wait() for process in running))
-        ((span,),) = connection.execute(
-            "SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8 "
-            "FROM pillars.jobs"
-        ).fetchall()
-    return size / span, seconds
-
-
 async def _start(database: Database) -> Process:
     environ = {**os.environ, "PILLARS_DATABASE_URL": database.dsn.reveal()}
     return await asyncio.create_subprocess_exec(
@@ -114,9 +118,14 @@ def _command() -> Sequence[str]:
     return (sys.executable, "-m", "pillars", "worker")
 
 
-async def _until(connection: psycopg.Connection[Any], query: str, count: int) -> None:
+async def _until(
+    connection: psycopg.Connection[Any],
+    query: LiteralString,
+    params: Sequence[int],
+    count: int,
+) -> None:
     deadline = time.monotonic() + _LONGEST
-    while connection.execute(query.encode()).fetchone() != (count,):
+    while connection.execute(query, params).fetchone() != (count,):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not reached within {_LONGEST:g} s: {query} = {count}")
         await asyncio.sleep(0.1)

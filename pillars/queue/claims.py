@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pillars.db.arrays import int_array
 from pillars.db.connection import fetch
-from pillars.db.database import Link
 from pillars.ground.errors import PillarsError
 from pillars.queue.gate import Gate
 from pillars.queue.jobs import SQL
+from pillars.queue.lanes import CLAIM, CLAIM_ON, NEXT_DUE, NEXT_DUE_ON, Lanes
 from pillars.queue.limits import Limits
 from pillars.queue.states import JobId, JobState
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from psycopg import AsyncConnection
-
+    from pillars.db.database import Link
     from pillars.ground.clock import Clock
 
 
@@ -105,6 +104,7 @@ class Claims:
         self._clock = clock
         self._gate = Gate(link, clock)
         self._limits = Limits(clock)
+        self._lanes = Lanes(clock)
         self._token_in: float | None = None
 
     async def claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
@@ -117,7 +117,7 @@ class Claims:
             wanted = limit - len(jobs)
             if wanted <= 0:
                 break
-            found = [_job(row) for row in await self._claim(self._link, worker_id, queues, wanted)]
+            found = await self._claim(worker_id, queues, wanted)
             admitted = await self._admitted(worker_id, found)
             jobs += admitted
             if len(found) < wanted or len(admitted) == len(found):
@@ -128,11 +128,14 @@ class Claims:
 
     async def next_due(self, queues: Sequence[str]) -> float | None:
         """Return the seconds until the next waiting job is due, None when none waits."""
-        rows = await self._link.fetch(
-            SQL["next_due"],
-            {"queues": list(queues), "now": self._clock.database_now()},
-        )
-        due = [seconds for seconds in (rows[0][0], self._token_in) if seconds is not None]
+        look, began = self._lanes.look(), self._clock.monotonic()
+        params = {"queues": list(queues), "now": self._clock.database_now()}
+        if look:
+            ((seconds,),) = await self._link.fetch(NEXT_DUE, params)
+            self._lanes.looked(self._clock.monotonic() - began)
+        else:
+            ((seconds,),) = await self._link.fetch(NEXT_DUE_ON, params | self._lanes.columns())
+        due = [wait for wait in (seconds, self._token_in) if wait is not None]
         return min(due, default=None)
 
     async def finish(self, worker_id: UUID, results: Sequence[Ended]) -> list[JobId]:
@@ -193,25 +196,17 @@ class Claims:
         params = {"worker_id": worker_id, "held": list(held)}
         return len(await self._link.fetch(SQL["give_back_others"], params))
 
-    async def _claim(
-        self,
-        link: Link | AsyncConnection[Any],
-        worker_id: UUID,
-        queues: Sequence[str],
-        limit: int,
-        *,
-        counted: bool = False,
-    ) -> Sequence[tuple[Any, ...]]:
-        params = {
-            "worker_id": worker_id,
-            "queues": list(queues),
-            "limit": limit,
-            "counted": counted,
-            "now": self._clock.database_now(),
-        }
-        if isinstance(link, Link):
-            return await link.fetch(SQL["claim"], params)
-        return await fetch(link, SQL["claim"], params)
+    async def _claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
+        look, began = self._lanes.look(), self._clock.monotonic()
+        params = self._params(worker_id, queues, limit)
+        if look:
+            rows = await self._link.fetch(CLAIM, params)
+            self._lanes.looked(self._clock.monotonic() - began, len(rows))
+        else:
+            rows = await self._link.fetch(CLAIM_ON, params | self._lanes.columns())
+        jobs = [_job(row) for row in rows]
+        self._lanes.passed(jobs)
+        return jobs
 
     async def _claim_limited(
         self,
@@ -226,12 +221,29 @@ class Claims:
             async with self._link.transaction() as connection:
                 room = await self._limits.hold(connection, name, limit - len(jobs))
                 if room.jobs > 0:
-                    rows = await self._claim(connection, worker_id, [name], room.jobs, counted=True)
+                    params = self._params(worker_id, [name], room.jobs, counted=True)
+                    rows = await fetch(connection, CLAIM, params)
                     await self._limits.started(connection, name, len(rows))
                     jobs += [_job(row) for row in rows]
             if room.wait is not None and room.jobs == 0:
                 self._token_in = min(room.wait, self._token_in or room.wait)
         return await self._admitted(worker_id, jobs)
+
+    def _params(
+        self,
+        worker_id: UUID,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        counted: bool = False,
+    ) -> dict[str, Any]:
+        return {
+            "worker_id": worker_id,
+            "queues": list(queues),
+            "limit": limit,
+            "counted": counted,
+            "now": self._clock.database_now(),
+        }
 
     async def _admitted(self, worker_id: UUID, jobs: list[Job]) -> list[Job]:
         """Return the jobs that may run: those without a concurrency key, and those with room."""

@@ -10,6 +10,7 @@ import psycopg
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.errors import PillarsError
 from pillars.queue.jobs import SQL
+from pillars.queue.lanes import DEPTH
 from pillars.queue.limits import QueueLimits, format_rate, list_limits
 from pillars.queue.states import JobState
 
@@ -176,7 +177,7 @@ async def cancel_job(database: Database, job_id: int, reason: str) -> JobState:
 
 async def depths(database: Database) -> list[QueueDepth]:
     """Return the depth of each queue that holds unfinished jobs, in order of name."""
-    rows = await database.fetch(SQL["depth"], {"limit": DEPTH_LIMIT})
+    rows = await database.fetch(DEPTH, {"limit": DEPTH_LIMIT})
     return [QueueDepth(*row) for row in rows]
 
 

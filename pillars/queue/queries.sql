@@ -224,12 +224,8 @@ SELECT count(*) FROM unnest(%(fire_at)s::float8[]) AS tick (fire_at), LATERAL (
 ) AS job
 WHERE state NOT IN ('missed', 'skipped')
 
--- name: claim
--- Take due jobs for a worker: best priority first, then the queue whose first job is oldest.
--- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
--- Rows are updated by the address they were locked at: joined by id, the planner may prefer to scan
--- the table. Queues that are limited or paused are left out; `counted` is for one that is limited, by
--- a caller that holds its row and knows how many may start.
+-- name: all_lanes
+-- The first part of statements that look at every lane (a queue and a priority) from its front.
 -- index: jobs_ready
 WITH RECURSIVE lanes AS (
     (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
@@ -241,27 +237,47 @@ WITH RECURSIVE lanes AS (
         WHERE finished_at IS NULL AND (queue, priority) > (lanes.queue, lanes.priority)
         ORDER BY queue, priority LIMIT 1
     ) AS further
-), member AS MATERIALIZED (
+), places AS (
+    SELECT queue, priority, '-infinity'::timestamptz AS run_at, 0::bigint AS id FROM lanes
+)
+
+-- name: known_lanes
+-- The same for the lanes that are given, each from a place in it on.
+WITH places AS (
+    SELECT * FROM unnest(
+        %(lane_queues)s::text[], %(lane_priorities)s::smallint[],
+        %(from_run_at)s::timestamptz[], %(from_ids)s::bigint[]
+    ) AS places (queue, priority, run_at, id)
+)
+
+-- name: claim
+-- Take due jobs for a worker: best priority first, then the lane whose first job is oldest.
+-- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
+-- Rows are updated by the address they were locked at: joined by id, the planner may prefer to scan
+-- the table. Queues that are limited or paused are left out; `counted` is for one that is limited, by
+-- a caller that holds its row and knows how many may start.
+-- index: jobs_ready
+, member AS MATERIALIZED (
     SELECT id FROM pillars.members WHERE id = %(worker_id)s FOR KEY SHARE
 ), open AS MATERIALIZED (
-    SELECT lanes.queue, lanes.priority
-    FROM lanes, LATERAL (
+    SELECT places.*
+    FROM places, LATERAL (
         SELECT run_at, id FROM pillars.jobs
-        WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
-          AND gate = 'open'
+        WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
+          AND gate = 'open' AND (run_at, id) >= (places.run_at, places.id)
           AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
         ORDER BY run_at, id LIMIT 1
     ) AS head
-    WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text[]))
-      AND (%(counted)s OR NOT EXISTS (SELECT FROM pillars.queues WHERE name = lanes.queue))
-    ORDER BY lanes.priority, head.run_at, head.id
+    WHERE (cardinality(%(queues)s::text[]) = 0 OR places.queue = ANY(%(queues)s::text[]))
+      AND (%(counted)s OR NOT EXISTS (SELECT FROM pillars.queues WHERE name = places.queue))
+    ORDER BY places.priority, head.run_at, head.id
 ), picked AS MATERIALIZED (
     -- Without a sort above it the LIMIT pulls lane after lane and locks no row in excess.
     SELECT due.row
     FROM member, open, LATERAL (
         SELECT ctid AS row FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = open.queue AND priority = open.priority
-          AND gate = 'open'
+          AND gate = 'open' AND (run_at, id) >= (open.run_at, open.id)
           AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
         ORDER BY run_at, id LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
@@ -284,28 +300,17 @@ RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.re
 -- name: next_due
 -- Seconds until the next job for these queues is due, NULL if none waits.
 -- index: jobs_ready
-WITH RECURSIVE lanes AS (
-    (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
-     ORDER BY queue, priority LIMIT 1)
-    UNION ALL
-    SELECT further.queue, further.priority
-    FROM lanes, LATERAL (
-        SELECT queue, priority FROM pillars.jobs
-        WHERE finished_at IS NULL AND (queue, priority) > (lanes.queue, lanes.priority)
-        ORDER BY queue, priority LIMIT 1
-    ) AS further
-)
 SELECT extract(epoch FROM min(head.run_at) - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8
-FROM lanes, LATERAL (
+FROM places, LATERAL (
     SELECT run_at FROM pillars.jobs
-    WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+    WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
       AND gate = 'open'
       AND run_at > coalesce(%(now)s::timestamptz, now()) - interval '1 second'
       AND state IN ('available', 'failed')
     ORDER BY run_at LIMIT 1
 ) AS head
-WHERE (cardinality(%(queues)s::text[]) = 0 OR lanes.queue = ANY(%(queues)s::text[]))
-  AND NOT EXISTS (SELECT FROM pillars.queues WHERE name = lanes.queue)
+WHERE (cardinality(%(queues)s::text[]) = 0 OR places.queue = ANY(%(queues)s::text[]))
+  AND NOT EXISTS (SELECT FROM pillars.queues WHERE name = places.queue)
 
 -- name: succeed
 -- Mark jobs succeeded, each only if this very attempt of this worker still holds it.
@@ -543,17 +548,6 @@ WHERE cancel_requested_at IS NOT NULL AND finished_at IS NULL
 -- Unfinished jobs by queue and state, each lane of a queue counted up to a limit, and the age in
 -- seconds of the oldest job that is due and waits.
 -- index: jobs_ready
-WITH RECURSIVE lanes AS (
-    (SELECT queue, priority FROM pillars.jobs WHERE finished_at IS NULL
-     ORDER BY queue, priority LIMIT 1)
-    UNION ALL
-    SELECT further.queue, further.priority
-    FROM lanes, LATERAL (
-        SELECT queue, priority FROM pillars.jobs
-        WHERE finished_at IS NULL AND (queue, priority) > (lanes.queue, lanes.priority)
-        ORDER BY queue, priority LIMIT 1
-    ) AS further
-)
 SELECT lanes.queue, sum(counted.available)::bigint, sum(counted.running)::bigint,
     sum(counted.failed)::bigint, sum(counted.scheduled)::bigint,
     coalesce(extract(epoch FROM now() - min(head.run_at)), 0)::float8

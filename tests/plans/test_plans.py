@@ -23,6 +23,7 @@ from pillars.cron.life import FIRE_BY_HAND
 from pillars.cron.ticker import FIRE, FIRE_AND_CANCEL
 from pillars.db.connection import conninfo
 from pillars.db.statements import Statement, load_statements
+from pillars.queue.lanes import CLAIM, CLAIM_ON, DEPTH, NEXT_DUE, NEXT_DUE_ON
 from tests.conftest import TEMPLATE, database_url
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ OWNERS = ("queue", "cluster", "cron", "telemetry", "server")
 PARTS = {
     "move_cursors", "insert_ticks", "cancel_overlapped", "count_fired", "tick_by_hand",
     "tell_by_hand", "ticks_of_backfill", "backfill_ticks", "count_backfilled",
+    "all_lanes", "known_lanes", "claim", "next_due", "depth",
 }  # fmt: skip
+LANES = {"claim": CLAIM, "claim_on": CLAIM_ON, "next_due": NEXT_DUE, "next_due_on": NEXT_DUE_ON}
 HOT = {
-    "claim",
-    "next_due",
+    *LANES,
     "succeed",
     "fail",
     "give_back",
@@ -70,10 +72,14 @@ PARAMS: dict[str, Any] = {
     "fire_at": [1_900_000_000.0] * 1000,
     "fire_until": [None] * 1000,
     "force": False,
+    "from_ids": [1],
+    "from_run_at": [datetime(2026, 1, 1, tzinfo=UTC)],
     "held": [1, 2, 3],
     "id": 150_000,
     "ids": BATCH,
     "keys": ["k1", "k2"],
+    "lane_priorities": [0],
+    "lane_queues": ["q1"],
     "last": [1_900_000_000.0] * 1000,
     "late_by": 0.25,
     "lease": 5.0,
@@ -115,10 +121,11 @@ PARAMS: dict[str, Any] = {
 # The same names with other meanings.
 OWN_PARAMS: dict[str, dict[str, Any]] = {
     "admit": {"ids": BATCH[:20]},
-    "claim": {"limit": 20},
     "backfill": {"id": 150_000},
+    "claim of all_lanes": {"limit": 20},
+    "claim of known_lanes": {"limit": 20},
     "count_holding": {"name": "q1"},
-    "depth": {"limit": 100_000},
+    "depth of all_lanes": {"limit": 100_000},
     "heartbeat": {"id": WORKER},
     "fire_by_hand": {"id": 150_000},
     "history": {"limit": 50, "before": None},
@@ -177,7 +184,7 @@ def every_statement() -> dict[str, Statement]:
                 assert name not in found
                 found[name] = statement
     whole = (FIRE, FIRE_AND_CANCEL, FIRE_BY_HAND, BACKFILL)
-    return found | {statement.name: statement for statement in whole}
+    return found | {each.name: each for each in whole} | LANES | {"depth": DEPTH}
 
 
 STATEMENTS = every_statement()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from pillars.db.connection import STATEMENT_TIMEOUT
 from pillars.db.statements import Statement
 from pillars.queue.jobs import SQL
 
@@ -55,7 +56,8 @@ class Lanes:
 
     def looked(self, seconds: float, jobs: int = 0) -> None:
         """Take note of how long a look took that brought so many jobs."""
-        if seconds > _QUICK + jobs * _QUICK_JOB:
+        # No statement takes longer than it may: then it was this process that stood still.
+        if _QUICK + jobs * _QUICK_JOB < seconds <= STATEMENT_TIMEOUT + 1.0:
             self._look_at = self._clock.monotonic() + _SHARE * seconds
 
     def passed(self, jobs: Iterable[Job]) -> None:

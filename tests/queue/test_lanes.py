@@ -1,0 +1,120 @@
+"""Claims while entries of finished jobs cannot be cleared away."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.enqueue import enqueue
+from pillars.queue.jobs import NewJob
+from pillars.queue.states import JobState
+from tests.helpers import FakeClock, new_member
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    import psycopg
+
+    from pillars.db.database import Database
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def claims(database: Database, clock: FakeClock) -> Claims:
+    return Claims(database.link("claims"), clock)
+
+
+@pytest.fixture
+def worker(sql: psycopg.Connection[Any]) -> UUID:
+    return new_member(sql)
+
+
+def slow(claims: Claims, seconds: float = 5.0) -> None:
+    """What a look at all lanes reports when it has taken so long."""
+    claims._lanes.looked(seconds)
+
+
+async def put(database: Database, clock: FakeClock, *types: str, **more: Any) -> None:
+    jobs = [NewJob(type_, run_at=clock.now - timedelta(seconds=10), **more) for type_ in types]
+    async with database.connection() as connection:
+        await enqueue(connection, jobs)
+
+
+def types(jobs: list[Job]) -> list[str]:
+    return [job.type for job in jobs]
+
+
+async def test_after_a_slow_claim_the_next_goes_on_from_its_end(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await put(database, clock, "a", "b", "c")
+    first = await claims.claim(worker, [], 1)
+    slow(claims)
+
+    assert types(first + await claims.claim(worker, [], 10)) == ["a", "b", "c"]
+
+
+async def test_a_job_that_appears_before_that_place_is_found_by_the_next_look(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await put(database, clock, "a", "b")
+    first, second = await claims.claim(worker, [], 10)
+    result = Ended(second.id, second.attempt, JobState.SUCCEEDED)
+    await claims.finish(worker, [result])
+    slow(claims)
+    await claims.give_back(worker, [first])
+
+    assert await claims.claim(worker, [], 10) == []
+    clock.advance(100)
+    assert types(await claims.claim(worker, [], 10)) == ["a"]
+
+
+async def test_a_new_lane_is_found_by_the_next_look(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await put(database, clock, "a")
+    await claims.claim(worker, [], 10)
+    slow(claims)
+    await put(database, clock, "b", queue="new")
+    await put(database, clock, "c")
+
+    assert types(await claims.claim(worker, [], 10)) == ["c"]
+    clock.advance(100)
+    assert types(await claims.claim(worker, [], 10)) == ["b"]
+
+
+async def test_the_next_due_job_of_known_lanes_is_known_without_a_look(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await put(database, clock, "a")
+    await claims.claim(worker, [], 10)
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("b", run_at=clock.now + timedelta(seconds=7))])
+    slow(claims)
+
+    assert await claims.next_due([]) == pytest.approx(7.0)
+
+
+async def test_a_process_that_stood_still_for_an_hour_looks_at_once(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await put(database, clock, "a")
+    slow(claims, seconds=3600.0)
+
+    assert types(await claims.claim(worker, [], 10)) == ["a"]
+
+
+async def test_a_quick_claim_is_followed_by_a_look(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await put(database, clock, "a")
+    slow(claims, seconds=0.005)
+
+    assert types(await claims.claim(worker, [], 10)) == ["a"]

@@ -20,7 +20,8 @@ _FINISHED, _FUTURE = 100, 20
 _ADD_FINISHED = """
 INSERT INTO pillars.jobs (type, args, run_at, created_at, started_at, finished_at, state, attempt)
 SELECT 'noop', '{"n": 1}', at, at, at, at, 'succeeded', 1
-FROM generate_series(1, %s) AS n, LATERAL (SELECT now() - make_interval(secs => n / 100.0)) AS x (at)
+FROM generate_series(1, %s) AS n,
+    LATERAL (SELECT now() - make_interval(secs => n / 100.0) AS at) AS past
 """
 _ADD_FUTURE = """
 INSERT INTO pillars.jobs (type, args, run_at)

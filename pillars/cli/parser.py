@@ -104,6 +104,7 @@ def _add_processes(commands: Commands[argparse.ArgumentParser]) -> None:
     for parser in (server, worker, cron):
         parser.add_argument("--name", help="PILLARS_NAME, default host-role-pid")
     worker.add_argument("--concurrency", type=_count, metavar="N", help="jobs at once, default 20")
+    worker.add_argument("--processes", type=_count, metavar="N", help="processes, default 1")
     worker.add_argument("--queues", metavar="A,B", help="queues to serve, default all")
     _command(commands, "migrate", "run:migrate", "bring the database's schema up to date")
     _command(commands, "dsn", "run:dsn", "print the URL of the running embedded database")

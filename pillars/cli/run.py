@@ -38,10 +38,13 @@ def server(arguments: argparse.Namespace) -> int:
 
 
 def worker(arguments: argparse.Namespace) -> int:
-    """Run a worker."""
+    """Run a worker, or several that are operated as one."""
     from pillars.processes.worker import run_worker  # noqa: PLC0415
+    from pillars.processes.workers import run_workers  # noqa: PLC0415
 
     settings = settings_from(arguments)
+    if settings.processes > 1:
+        return run_workers(settings, dsn_from(settings))
     asyncio.run(run_worker(settings, dsn_from(settings), _app(settings)))
     return 0
 

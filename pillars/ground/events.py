@@ -79,8 +79,17 @@ class SystemStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessesStarted(Event):
+    """`pillars worker --processes N` has started its workers; `url` answers for all of them."""
+
+    name: str
+    processes: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChildEnded(Event):
-    """A process of `pillars up` died; it is started again after `restart_in` seconds.
+    """A process that this one had started died; it is started again after `restart_in` seconds.
 
     `code` is minus the number of the signal that killed it, or 0.
     """

@@ -71,6 +71,7 @@ class Settings:
     port: int = 8000
     metrics_port: int = 0
     concurrency: int = 20
+    processes: int = 1
     queues: tuple[str, ...] = ()
     drain_timeout: float = 25.0
     retention: float = 86_400.0
@@ -222,6 +223,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("port", _port, "the server's port"),
     Setting("metrics_port", _port, "port of /metrics and /readyz on worker and cron; 0: any free"),
     Setting("concurrency", _count, "jobs a worker runs at once"),
+    Setting("processes", _count, "worker processes that are operated, and report, as one"),
     Setting("queues", _names, "queues a worker serves, comma-separated; default all"),
     Setting("drain_timeout", duration, "how long running jobs may go on after a stop is asked for"),
     Setting("retention", duration, "how long succeeded, skipped and missed jobs are kept"),

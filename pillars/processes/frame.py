@@ -31,6 +31,7 @@ from pillars.ground.events import (
     ProcessStopping,
 )
 from pillars.ground.loop import Stepper, describe
+from pillars.processes.children import parent_is_gone
 from pillars.queue.upkeep import rescue
 from pillars.telemetry.health import Health
 from pillars.telemetry.logs import LogListener, configure_logging
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 Role = Literal["server", "worker", "cron"]
 
-# Set by `pillars up` for its children: they stop in order when it is gone.
-PARENT_VARIABLE = "PILLARS_PARENT_PID"
 # A stop must end even when the database does not answer: each of its steps gets this long.
 STEP_LIMIT = 10.0
 _LOOPS_GRACE = 5.0
@@ -88,8 +87,7 @@ class Frame:
         """Reach the database and bring its schema up to date; put everything away afterwards."""
         self._handle_signals()
         self.loop("log", self._log.step)
-        if PARENT_VARIABLE in os.environ:
-            self.loop("parent", self._watch_parent)
+        self.loop("parent", self._watch_parent)
         try:
             await unless_set(self._stopping, prepare(self.database, self.events))
             yield
@@ -206,7 +204,7 @@ class Frame:
             loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
 
     async def _watch_parent(self) -> float:
-        if os.getppid() != int(os.environ[PARENT_VARIABLE]):
+        if parent_is_gone():
             self.stop("its parent is gone")
         return _PARENT_EVERY
 

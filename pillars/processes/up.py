@@ -1,9 +1,8 @@
 """`pillars up`: the whole system on one machine, each pillar in processes of its own.
 
-Children run in sessions of their own, so Ctrl-C reaches this process alone, and it stops them in
-order: crons and server first, then the workers, the database last. A child that dies is started
-again after three leases: long enough to see the others take over, as they would if its machine was
-gone. A database that dies is started again at once.
+It stops its children in order: crons and server first, then the workers, the database last. A
+child that dies is started again after three leases: long enough to see the others take over, as
+they would if its machine was gone. A database that dies is started again at once.
 A child that cannot start at all, because of a wrong setting, stops everything with its message.
 """
 
@@ -13,8 +12,7 @@ import asyncio
 import os
 import signal
 import socket
-import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pillars.db.connection import describe_dsn
@@ -22,7 +20,6 @@ from pillars.db.database import Database
 from pillars.db.embedded import EmbeddedPostgres
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import (
-    ChildEnded,
     DatabaseStarted,
     DatabaseStopped,
     Events,
@@ -30,12 +27,13 @@ from pillars.ground.events import (
     SystemStarted,
 )
 from pillars.ground.loop import Stepper
-from pillars.processes.frame import PARENT_VARIABLE, prepare, unless_set
+from pillars.processes.children import PARENT_VARIABLE, Child, Supervisor
+from pillars.processes.frame import prepare, unless_set
 from pillars.processes.server import PortInUseError, port_advice
 from pillars.telemetry.logs import LogListener, configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator
 
     from pillars.ground.settings import Secret, Settings
 
@@ -45,17 +43,6 @@ _DATABASE_EVERY = 1.0
 _STOP_GRACE = 20.0
 # A child that ends with an error within this time could not start; later it has broken down.
 _START_LIMIT = 15.0
-
-
-@dataclass(slots=True)
-class Child:
-    """One process of the system."""
-
-    role: str
-    name: str
-    environment: Mapping[str, str]
-    process: asyncio.subprocess.Process | None = None
-    watch: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Up:
@@ -73,7 +60,12 @@ class Up:
         self._minding: asyncio.Task[None] | None = None
         self._crons = crons
         self._workers = workers
-        self._children: list[Child] = []
+        self._supervisor = Supervisor(
+            pause=self._pause,
+            given_up=self._given_up,
+            emit=self._events,
+            clock=self._clock,
+        )
         self._stopping = asyncio.Event()
         self._failed = 0
 
@@ -135,11 +127,10 @@ class Up:
         names = [("server", "server")]
         names += [("cron", f"cron-{number + 1}") for number in range(self._crons)]
         names += [("worker", f"worker-{number + 1}") for number in range(self._workers)]
-        self._children = [
-            Child(role, name, environment | {"PILLARS_NAME": name}) for role, name in names
-        ]
-        for child in self._children:
-            child.watch = asyncio.create_task(self._keep_running(child))
+        self._supervisor.start(
+            Child(role, name, environment | {"PILLARS_NAME": name}, tuple(self._flags(role)))
+            for role, name in names
+        )
         settings = self._settings
         self._events(
             SystemStarted(
@@ -151,39 +142,17 @@ class Up:
             ),
         )
 
-    async def _keep_running(self, child: Child) -> None:
-        while not self._stopping.is_set():
-            started = self._clock.monotonic()
-            child.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "pillars",
-                child.role,
-                *self._flags(child.role),
-                env=child.environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            if self._stopping.is_set():
-                # The stop came while it was being started and has not reached it.
-                child.process.terminate()
-            code = await child.process.wait()
-            if self._stopping.is_set():
-                return
-            if code > 0 and self._clock.monotonic() - started < _START_LIMIT:
-                # It cannot start and said why; starting it again would say the same.
-                self._failed = code
-                self._stop(f"{child.name} ended with exit code {code}")
-                return
-            pause = RESTART_LEASES * self._settings.lease
-            self._events(ChildEnded(child.role, child.name, child.process.pid, code, pause))
-            try:
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
+    def _pause(self, _: Child, code: int, ran: float) -> float | None:
+        if code > 0 and ran < _START_LIMIT:
+            # It cannot start and said why; starting it again would say the same.
+            return None
+        return RESTART_LEASES * self._settings.lease
 
-    def _flags(self, role: str) -> Iterable[str]:
+    def _given_up(self, child: Child, code: int) -> None:
+        self._failed = code
+        self._stop(f"{child.name} ended with exit code {code}")
+
+    def _flags(self, role: str) -> Iterator[str]:
         settings = self._settings
         yield from ("--schedules-dir", str(settings.schedules_dir)) if role == "cron" else ()
         yield from ("--host", settings.host)
@@ -195,34 +164,17 @@ class Up:
     def _stop(self, why: str) -> None:
         if self._stopping.is_set():
             # Asked again: nobody waits for running jobs any more.
-            self._signal(self._children, signal.SIGTERM)
+            self._supervisor.signal(self._supervisor.children, signal.SIGTERM)
             return
         self._events(ProcessStopping("up", "pillars", why))
         self._stopping.set()
 
     async def _stop_children(self) -> None:
-        first = [child for child in self._children if child.role != "worker"]
-        workers = [child for child in self._children if child.role == "worker"]
-        for group in (first, workers):
-            self._signal(group, signal.SIGTERM)
-            await self._wait_for(group)
-        for child in self._children:
-            if child.watch is not None:
-                child.watch.cancel()
-
-    async def _wait_for(self, group: Iterable[Child]) -> None:
-        waits = [asyncio.create_task(c.process.wait()) for c in group if c.process is not None]
-        if not waits:
-            return
-        _, late = await asyncio.wait(waits, timeout=self._settings.drain_timeout + _STOP_GRACE)
-        if late:
-            self._signal(group, signal.SIGKILL)
-            await asyncio.wait(late)
-
-    def _signal(self, group: Iterable[Child], number: signal.Signals) -> None:
-        for child in group:
-            if child.process is not None and child.process.returncode is None:
-                child.process.send_signal(number)
+        children = self._supervisor.children
+        first = [child for child in children if child.role != "worker"]
+        workers = [child for child in children if child.role == "worker"]
+        limit = self._settings.drain_timeout + _STOP_GRACE
+        await self._supervisor.stop(first, workers, limit=limit)
 
     async def _mind_database(self) -> float:
         postgres = self._postgres

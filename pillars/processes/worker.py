@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pillars.db.notify import JOBS_CHANNEL
+from pillars.processes.children import tell_parent
 from pillars.processes.frame import STEP_LIMIT, Frame
 from pillars.queue.gate import GateKeeper
 from pillars.queue.upkeep import Pruner
@@ -37,7 +38,7 @@ async def run_worker(settings: Settings, dsn: Secret, app: App) -> None:
             return
         app.bind(frame.database, frame.events)
         frame.health.expect_worker(_CLAIM_LIMIT, frame.database.link("health"))
-        url = await ops.start()
+        url = tell_parent(await ops.start())
         try:
             await frame.join(url)
             await _work(frame, app)

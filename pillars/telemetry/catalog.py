@@ -19,9 +19,19 @@ class Kind(StrEnum):
     INFO = "info"
 
 
+class Merge(StrEnum):
+    """How the gauges of several processes that report as one become one."""
+
+    SUM = "sum"
+    MAX = "max"
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: `roles` are the processes that export it, `buckets` a histogram's bounds."""
+    """One metric: `roles` are the processes that export it, `buckets` a histogram's bounds.
+
+    `merge` is set for the gauges of a worker, of which one parent may report several as one.
+    """
 
     name: str
     kind: Kind
@@ -30,6 +40,7 @@ class Metric:
     help: str
     buckets: tuple[float, ...] = ()
     database_wide: bool = False
+    merge: Merge | None = None
 
 
 def metrics_of(role: str) -> tuple[Metric, ...]:
@@ -185,6 +196,7 @@ METRICS: tuple[Metric, ...] = (
         (),
         _ALL,
         "Wall clock of this process minus the database's; schedules go by the database's alone.",
+        merge=Merge.MAX,
     ),
     # ---- queue and worker
     Metric(
@@ -224,6 +236,7 @@ METRICS: tuple[Metric, ...] = (
         ("state",),
         _WORKER,
         "How many jobs this worker can run at once, by state: busy, free.",
+        merge=Merge.SUM,
     ),
     Metric(
         "pillars_queue_depth",

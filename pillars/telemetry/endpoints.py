@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -15,8 +15,7 @@ from pillars.ground.errors import PillarsError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pillars.telemetry.health import Health
-    from pillars.telemetry.metrics import Metrics
+    from pillars.telemetry.health import Readiness
 
 METRICS_TIMEOUT = 8.0
 SHUTDOWN_TIMEOUT = 1.0
@@ -79,7 +78,21 @@ class OpsServer:
         )
 
 
-def ops_routes(metrics: Metrics, health: Health) -> list[web.RouteDef]:
+class Exporter(Protocol):
+    """What `/metrics` asks."""
+
+    async def rendered(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics as text, and its content type, in the format `accept` prefers."""
+
+
+class Judge(Protocol):
+    """What `/readyz` asks."""
+
+    async def readiness(self) -> Readiness:
+        """Return whether the process does its work, with reasons."""
+
+
+def ops_routes(metrics: Exporter, health: Judge) -> list[web.RouteDef]:
     """Return the routes every process serves."""
     rendering = asyncio.Lock()
 
@@ -96,7 +109,7 @@ def ops_routes(metrics: Metrics, health: Health) -> list[web.RouteDef]:
         try:
             # One at a time: impatient scrapers must not fill the threads that jobs run in.
             async with asyncio.timeout(METRICS_TIMEOUT), rendering:
-                body, content_type = await asyncio.to_thread(metrics.render, accept)
+                body, content_type = await metrics.rendered(accept)
         except TimeoutError:
             text = f"rendering took more than {METRICS_TIMEOUT:g}s\n"
             return web.Response(status=503, text=text)

@@ -6,6 +6,7 @@ on the event loop's thread, so the numbers need no lock; `render` may run in any
 
 from __future__ import annotations
 
+import asyncio
 import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -36,12 +37,24 @@ from pillars.telemetry.families import OTHER, Bound, Buckets, Cell, Family, Hist
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prometheus_client.registry import Collector
+
     from pillars.ground.events import Events
 
 # Of queue and type: each has a whole histogram, and two labels of 200 values make 40,000 pairs.
 PAIR_LIMIT = 300
 _OUTCOMES = ("succeeded", "failed", "dead", "cancelled", "snoozed")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def encode(registry: Collector, accept: str) -> tuple[bytes, str]:
+    """Return what a registry collects as text, and its content type, as `accept` prefers."""
+    try:
+        encoder, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):
+        # The client compares versions without a look at what they are.
+        encoder, content_type = choose_encoder("")
+    return encoder(registry), content_type
 
 
 class Metrics:
@@ -78,14 +91,13 @@ class Metrics:
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics as text, and its content type, in the format `accept` prefers.
 
-        Takes long with many series (about 10 ms for 1,000 histogram lines): run it in a thread.
+        Takes long with many series (about 10 ms for 1,000 histogram lines): see `rendered`.
         """
-        try:
-            encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):
-            # The client compares versions without a look at what they are.
-            encode, content_type = choose_encoder("")
-        return encode(self.registry), content_type
+        return encode(self.registry, accept)
+
+    async def rendered(self, accept: str = "") -> tuple[bytes, str]:
+        """Do the same in a thread."""
+        return await asyncio.to_thread(self.render, accept)
 
     def family(self, name: str) -> Family:
         """Return a counter, gauge or info metric by its name."""

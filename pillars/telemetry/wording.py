@@ -28,6 +28,7 @@ from pillars.ground.events import (
     MemberLeft,
     MembershipLost,
     MigrationApplied,
+    ProcessesStarted,
     ProcessStarted,
     ProcessStopped,
     ProcessStopping,
@@ -106,6 +107,11 @@ def _system_started(event: SystemStarted) -> Words:
         f"starting {crons}, {workers} and a server at {event.url}: {sources}; "
         "Ctrl-C stops everything"
     )
+
+
+def _processes_started(event: ProcessesStarted) -> Words:
+    workers = f"{event.processes:,} {plural(event.processes, 'worker')}"
+    return INFO, f"starting {workers} that report as one at {event.url}"
 
 
 def _child_ended(event: ChildEnded) -> Words:
@@ -281,6 +287,7 @@ _WRITERS: dict[type[Event], Callable[[Any], Words | None]] = {
     ProcessStopping: _process_stopping,
     ProcessStopped: _process_stopped,
     SystemStarted: _system_started,
+    ProcessesStarted: _processes_started,
     ChildEnded: _child_ended,
     LoopFailed: _loop_failed,
     LoopRecovered: _loop_recovered,

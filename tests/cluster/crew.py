@@ -41,7 +41,7 @@ class Crew:
                 env={
                     **environment,
                     "PILLARS_DATABASE_URL": self._dsn.reveal(),
-                    "PYTHONPATH": str(Path(__file__).parent),
+                    "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[0:3:2])),
                     **settings,
                 },
                 stdout=log,

@@ -248,6 +248,20 @@ async def test_prometheus_finds_each_member_that_serves_metrics(
     ]
 
 
+async def test_workers_that_report_as_one_are_one_target(
+    client: Client,
+    sql: psycopg.Connection[Any],
+) -> None:
+    add_member(sql, "worker", "w#1", "http://10.0.0.1:9100")
+    add_member(sql, "worker", "w#2", "http://10.0.0.1:9100")
+
+    response = await client.get("/sd/prometheus")
+
+    assert await response.json() == [
+        {"targets": ["10.0.0.1:9100"], "labels": {"role": "worker", "name": "w"}},
+    ]
+
+
 async def test_members_are_listed_with_their_share(
     client: Client,
     sql: psycopg.Connection[Any],

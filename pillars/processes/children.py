@@ -1,0 +1,183 @@
+"""Processes that start others: keep them running, and stop them within a time limit.
+
+Children run in sessions of their own, so a Ctrl-C in the terminal reaches their parent alone, which
+passes it on in its own order. What parent and child tell each other:
+
+- PARENT_VARIABLE: the parent's process id. A child stops in order when its parent is gone.
+- READY_VARIABLE: a pipe; the child writes the URL of its endpoints when it serves them.
+- URL_VARIABLE: the parent's own endpoints, which speak for all its children; the others are told
+  this URL instead of the child's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pillars.ground.events import ChildEnded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pillars.ground.clock import Clock
+    from pillars.ground.events import Emit
+
+PARENT_VARIABLE = "PILLARS_PARENT_PID"
+READY_VARIABLE = "PILLARS_READY_FD"
+URL_VARIABLE = "PILLARS_PARENT_URL"
+
+
+@dataclass(slots=True)
+class Child:
+    """One process: `flags` follow its role on the command line.
+
+    Attributes:
+        url: where its endpoints are, once it has said so; only of those that `report`.
+        fate: why it does not run, for people; None while it does.
+    """
+
+    role: str
+    name: str
+    environment: Mapping[str, str]
+    flags: tuple[str, ...] = ()
+    reports: bool = False
+    url: str | None = None
+    fate: str | None = None
+    process: asyncio.subprocess.Process | None = None
+    watch: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Supervisor:
+    """Keeps children running until it is told to stop them."""
+
+    def __init__(
+        self,
+        *,
+        pause: Callable[[Child, int, float], float | None],
+        given_up: Callable[[Child, int], None],
+        emit: Emit,
+        clock: Clock,
+    ) -> None:
+        """Run nothing yet.
+
+        Args:
+            pause: told a child that ended, its exit code and how many seconds it ran; returns the
+                seconds until it is started again, None where that would be of no use.
+            given_up: told a child that is not started again, and its exit code.
+            emit: receives ChildEnded.
+            clock: measures how long a child ran.
+        """
+        self._pause = pause
+        self._given_up = given_up
+        self._emit = emit
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self.children: list[Child] = []
+
+    def start(self, children: Iterable[Child]) -> None:
+        """Start these and keep them running."""
+        for child in children:
+            self.children.append(child)
+            child.watch = asyncio.create_task(self._keep_running(child), name=child.name)
+
+    def signal(self, children: Iterable[Child], number: signal.Signals) -> None:
+        """Send a signal to those that run."""
+        for child in children:
+            if child.process is not None and child.process.returncode is None:
+                child.process.send_signal(number)
+
+    async def stop(self, *groups: Iterable[Child], limit: float) -> None:
+        """Stop one group after the other in order; kill what takes longer than `limit` seconds."""
+        self._stopping.set()
+        for group in map(list, groups):
+            self.signal(group, signal.SIGTERM)
+            waits = [asyncio.create_task(c.process.wait()) for c in group if c.process is not None]
+            if not waits:
+                continue
+            _, late = await asyncio.wait(waits, timeout=limit)
+            if late:
+                self.signal(group, signal.SIGKILL)
+                await asyncio.wait(late)
+        for child in self.children:
+            if child.watch is not None:
+                child.watch.cancel()
+
+    async def _keep_running(self, child: Child) -> None:
+        while not self._stopping.is_set():
+            started = self._clock.monotonic()
+            process = child.process = await _spawn(child)
+            child.fate = None
+            if self._stopping.is_set():
+                # The stop came while it was being started and has not reached it.
+                process.terminate()
+            code = await process.wait()
+            if self._stopping.is_set():
+                return
+            pause = self._pause(child, code, self._clock.monotonic() - started)
+            child.url, child.fate = None, f"ended with exit code {code}"
+            if pause is None:
+                self._given_up(child, code)
+                return
+            self._emit(ChildEnded(child.role, child.name, process.pid, code, pause))
+            try:
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+
+async def _spawn(child: Child) -> asyncio.subprocess.Process:
+    reader, writer = os.pipe() if child.reports else (None, None)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "pillars",
+            child.role,
+            *child.flags,
+            env={**child.environment, **({} if writer is None else {READY_VARIABLE: str(writer)})},
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=() if writer is None else (writer,),
+        )
+    finally:
+        if writer is not None:
+            os.close(writer)
+    if reader is not None:
+        _hear(child, reader)
+    return process
+
+
+def _hear(child: Child, reader: int) -> None:
+    """Take over the child's URL when it comes; nothing comes from one that ends before."""
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        # One short line: the pipe carries it whole.
+        child.url = os.read(reader, 4096).decode().strip() or None
+        loop.remove_reader(reader)
+        os.close(reader)
+
+    loop.add_reader(reader, readable)
+
+
+def parent_is_gone() -> bool:
+    """Tell whether this process was started by one that has ended since."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    return parent is not None and os.getppid() != int(parent)
+
+
+def tell_parent(url: str) -> str:
+    """Tell the parent, where one wants to know, the URL of our endpoints.
+
+    Returns the URL the others are to be told.
+    """
+    writer = os.environ.pop(READY_VARIABLE, None)
+    if writer is not None:
+        with os.fdopen(int(writer), "w") as pipe:
+            pipe.write(url)
+    return os.environ.get(URL_VARIABLE, url)

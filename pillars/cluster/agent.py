@@ -46,9 +46,12 @@ if TYPE_CHECKING:
 
     from pillars.db.database import Link
     from pillars.ground.clock import Clock
-    from pillars.ground.events import Emit
+    from pillars.ground.events import Emit, Event
 
-    OnExpel = Callable[[AsyncConnection[Any], Sequence[UUID]], Awaitable[int]]
+    OnExpel = Callable[
+        [AsyncConnection[Any], Sequence[UUID]],
+        Awaitable[tuple[int, Sequence[Event]]],
+    ]
 
 HEARTBEATS_PER_LEASE = 5
 TRUST = 0.8
@@ -84,7 +87,8 @@ class Membership:
             url: where its /metrics and /readyz are.
             app_version: the version of Pillars.
             lease: seconds of silence after which a member is taken for dead.
-            on_expel: called in the expelling transaction with the ids; returns jobs rescued.
+            on_expel: called in the transaction that removes workers with their ids; returns how
+                many jobs it rescued, and events to be emitted after the commit.
             emit: receives the events of the cluster.
             clock: monotonic time.
         """
@@ -215,16 +219,17 @@ class Membership:
             return
         member = self._me()
         moved = None
+        lost: Sequence[Event] = ()
         async with self._link.transaction() as connection:
             ring = await members.lock_ring(connection)
             await fetch(connection, SQL["remove"], {"id": member.id})
             if self.role == "worker":
-                await self._on_expel(connection, [member.id])
+                _, lost = await self._on_expel(connection, [member.id])
             if self.role == "cron":
                 # Nothing to move after a hand-over; without one the slots must not stay with us.
                 moved = await members.rebalance(connection, ring, "leave", member)
-        if moved:
-            self._emit(moved)
+        for event in (*lost, *((moved,) if moved else ())):
+            self._emit(event)
         self._emit(MemberLeft(self.role, self.name, str(member.id)))
         self.member_id = None
         self._mask = _NO_SLOTS
@@ -275,18 +280,22 @@ class Membership:
         """Remove who gives no sign of life; returns the ring's version, 0 if it was not moved."""
         me = self._me()
         rescued: dict[UUID, int] = {}
+        lost: list[Event] = []
         moved = None
         async with self._link.transaction() as connection:
             ring = await members.lock_ring(connection)
             gone = await members.expel(connection, me.id, self._lease)
             for member in gone:
                 if member.role == "worker":
-                    rescued[member.id] = await self._on_expel(connection, [member.id])
+                    rescued[member.id], dead = await self._on_expel(connection, [member.id])
+                    lost += dead
             crons = [RingMember(member.id, member.name) for member in gone if member.role == "cron"]
             if crons:
                 moved = await members.rebalance(connection, ring, "expel", crons[0])
         for member in gone:
             self._emit(self._expelled(member, rescued.get(member.id, 0)))
+        for event in lost:
+            self._emit(event)
         if moved is None:
             return 0
         self._emit(moved)

@@ -360,6 +360,17 @@ class JobFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobLost(Event):
+    """A job was lost with so many workers that it is dead; told by who expelled the last one."""
+
+    job_id: int
+    type: str
+    queue: str
+    attempt: int
+    schedule: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobStopping(Event):
     """A running job was told to stop, as somebody asked for; `JobFinished` tells how it ended."""
 

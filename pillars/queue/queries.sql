@@ -434,7 +434,8 @@ WHERE finished_at IS NULL AND state = 'running' AND worker_id = %(worker_id)s
 RETURNING id
 
 -- name: rescue
--- Put the running jobs of lost workers back; one that outlived too many workers is dead.
+-- Put the running jobs of lost workers back; one that outlived too many workers is dead. Returns
+-- for each whether it is dead, and what it was.
 -- index: jobs_ready
 UPDATE pillars.jobs
 SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_state
@@ -445,7 +446,7 @@ SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_s
     rescues = rescues + 1,
     error = %(error)s
 WHERE finished_at IS NULL AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])
-RETURNING id
+RETURNING state = 'dead', id, type, queue, attempt, schedule
 
 -- name: prune
 -- Delete expired jobs among the next page of ids; returns how many, where the page ended (NULL at

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.db.connection import fetch
-from pillars.ground.events import JobsPruned
+from pillars.ground.events import JobLost, JobsPruned
 from pillars.queue.jobs import SQL
 
 if TYPE_CHECKING:
@@ -26,11 +26,18 @@ _BETWEEN_PAGES = 0.2
 _BETWEEN_ROUNDS = 30.0
 
 
-async def rescue(connection: AsyncConnection[Any], lost_workers: Sequence[UUID]) -> int:
+class Rescued(NamedTuple):
+    """How many jobs went back to the queue, and which did not; events for after the commit."""
+
+    returned: int
+    dead: list[JobLost]
+
+
+async def rescue(connection: AsyncConnection[Any], lost_workers: Sequence[UUID]) -> Rescued:
     """Put the running jobs of lost workers back on the queue, in the caller's transaction.
 
     Their attempt does not count as a failure, but a job that was lost with MOST_RESCUES workers
-    becomes dead. Returns the number of jobs.
+    becomes dead.
     """
     rows = await fetch(
         connection,
@@ -41,7 +48,8 @@ async def rescue(connection: AsyncConnection[Any], lost_workers: Sequence[UUID])
             "error": "the worker that ran this job gave no sign of life any more",
         },
     )
-    return len(rows)
+    dead = [JobLost(*job) for is_dead, *job in rows if is_dead]
+    return Rescued(len(rows) - len(dead), dead)
 
 
 class Pruner:

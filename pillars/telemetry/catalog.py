@@ -210,9 +210,9 @@ METRICS: tuple[Metric, ...] = (
         "pillars_jobs_finished_total",
         Kind.COUNTER,
         ("queue", "type", "outcome"),
-        _WORKER,
+        _ALL,
         "Attempts that ended, by outcome: succeeded, failed (to be retried), dead, cancelled, "
-        "snoozed.",
+        "snoozed; jobs that die of lost workers are counted by whoever expelled the last one.",
     ),
     Metric(
         "pillars_job_duration_seconds",

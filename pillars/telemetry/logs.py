@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from pillars.ground.events import Event, JobFinished, ProcessStopped, TicksFired
+from pillars.ground.events import Event, JobFinished, JobLost, ProcessStopped, TicksFired
 from pillars.telemetry.redaction import redact_record
 from pillars.telemetry.wording import late_ticks, more_jobs, worded, words_for
 
@@ -75,9 +75,10 @@ class LogListener:
         self._jobs = Throttle(clock, LINES_PER_SECOND)
         # No tick has a line of its own: the first of a second tells of all since the last line.
         self._ticks = Throttle(clock, 0)
-        for kind in worded() - {JobFinished, ProcessStopped}:
+        for kind in worded() - {JobFinished, JobLost, ProcessStopped}:
             events.subscribe(kind, self._say)
-        events.subscribe(JobFinished, self._job_finished)
+        events.subscribe(JobFinished, lambda event: self._job_ended(event, event.outcome))
+        events.subscribe(JobLost, lambda event: self._job_ended(event, "dead"))
         events.subscribe(TicksFired, self._ticks_fired)
         events.subscribe(ProcessStopped, self._process_stopped)
 
@@ -89,10 +90,10 @@ class LogListener:
             self._tell_ticks()
         return 1.0
 
-    def _job_finished(self, event: JobFinished) -> None:
+    def _job_ended(self, event: JobFinished | JobLost, outcome: str) -> None:
         if self._jobs.second_is_over():
             self._tell_jobs()
-        if self._jobs.admits(event.outcome):
+        if self._jobs.admits(outcome):
             self._say(event)
 
     def _ticks_fired(self, event: TicksFired) -> None:

@@ -18,6 +18,7 @@ from pillars.ground.events import (
     ClockMeasured,
     HeartbeatSent,
     JobFinished,
+    JobLost,
     JobsClaimed,
     JobsEnqueued,
     LoopFailed,
@@ -212,6 +213,7 @@ class Metrics:
         events.subscribe(JobsEnqueued, self._jobs_enqueued)
         events.subscribe(JobsClaimed, self._jobs_claimed)
         events.subscribe(JobFinished, self._job_finished)
+        events.subscribe(JobLost, self._job_lost)
         events.subscribe(SlotsUsed, self._slots_used)
 
     def _jobs_enqueued(self, event: JobsEnqueued) -> None:
@@ -225,6 +227,11 @@ class Metrics:
         finished, durations = self._ended[event.queue, event.type, event.outcome]
         finished.value += 1
         durations.observe(event.seconds)
+
+    def _job_lost(self, event: JobLost) -> None:
+        # How long its last attempt ran, nobody knows.
+        finished, _ = self._ended[event.queue, event.type, "dead"]
+        finished.value += 1
 
     def _slots_used(self, event: SlotsUsed) -> None:
         self._busy.value, self._free.value = event.busy, event.free

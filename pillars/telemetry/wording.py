@@ -18,6 +18,7 @@ from pillars.ground.events import (
     Event,
     FinishRefused,
     JobFinished,
+    JobLost,
     JobsPruned,
     JobsReturned,
     JobStopping,
@@ -264,6 +265,14 @@ def _job_finished(event: JobFinished) -> Words:
     return WARNING, f"{text}; retry in {retry(event.retry_in)}"
 
 
+def _job_lost(event: JobLost) -> Words:
+    job = f"job {event.job_id} {event.type}"
+    return (
+        ERROR,
+        f"{job} is dead: lost with too many workers, the last one in attempt {event.attempt}",
+    )
+
+
 def _job_stopping(event: JobStopping) -> Words:
     return INFO, f"job {event.job_id} {event.type} is told to stop: {first_line(event.reason)}"
 
@@ -308,6 +317,7 @@ _WRITERS: dict[type[Event], Callable[[Any], Words | None]] = {
     SchedulesWaiting: _schedules_waiting,
     ScheduleBroken: _schedule_broken,
     JobFinished: _job_finished,
+    JobLost: _job_lost,
     JobStopping: _job_stopping,
     FinishRefused: _finish_refused,
     JobsReturned: _jobs_returned,

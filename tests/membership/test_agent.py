@@ -8,10 +8,10 @@ from psycopg.sql import SQL, Identifier
 from pillars.cluster.agent import Membership
 from pillars.cluster.members import list_members
 from pillars.cluster.ring import SLOTS
-from pillars.ground.events import MemberExpelled, MemberJoined, MembershipLost, RingMoved
+from pillars.ground.events import JobLost, MemberExpelled, MemberJoined, MembershipLost, RingMoved
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
-from pillars.queue.upkeep import rescue
+from pillars.queue.upkeep import MOST_RESCUES, rescue
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
@@ -229,3 +229,37 @@ async def test_the_jobs_of_an_expelled_worker_go_back_to_the_queue(
 
     assert [e.jobs_rescued for e in events.of(MemberExpelled)] == [1]
     assert sql.execute("SELECT state, rescues FROM pillars.jobs").fetchall() == [("available", 1)]
+    assert events.of(JobLost) == []
+
+
+@pytest.mark.parametrize("way", ["expelled", "left"])
+async def test_a_job_that_dies_of_lost_workers_is_told_of_once_by_whoever_removed_the_last(
+    way: str,
+    make: Callable[..., Membership],
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+) -> None:
+    crons = await joined(make, "a", "b")
+    worker = make("w", "worker")
+    await worker.join()
+    await worker.activate()
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("poison"), NewJob("other")])
+    sql.execute(
+        "UPDATE pillars.jobs SET state = 'running', worker_id = %s, attempt = 5, "
+        "rescues = CASE type WHEN 'poison' THEN %s ELSE 0 END",
+        (worker.member_id, MOST_RESCUES - 1),
+    )
+
+    if way == "left":
+        await worker.leave()
+    else:
+        age(sql, "heartbeat_at", worker.member_id, LEASE + 1)
+        for cron in crons:
+            age(sql, "streak_at", cron.member_id, LEASE + 1)
+    for cron in crons:
+        await cron.step()
+
+    assert [(job.type, job.attempt) for job in events.of(JobLost)] == [("poison", 5)]
+    assert [e.jobs_rescued for e in events.of(MemberExpelled)] == [1] * (way == "expelled")

@@ -108,7 +108,7 @@ async def test_a_finish_is_refused_once_the_job_was_given_to_another(
     await put(database, NewJob("a"))
     (late,) = await claims.claim(worker, [], 1)
     async with database.transaction() as connection:
-        assert await rescue(connection, [worker]) == 1
+        assert await rescue(connection, [worker]) == (1, [])
     other = new_member(sql)
     (again,) = await claims.claim(other, [], 1)
 
@@ -172,9 +172,11 @@ async def test_a_job_that_outlives_too_many_workers_is_dead(
         lost = new_member(sql)
         assert len(await claims.claim(lost, [], 1)) == 1
         async with database.transaction() as connection:
-            await rescue(connection, [lost])
+            returned, dead = await rescue(connection, [lost])
 
     assert states(sql) == ["dead"]
+    assert returned == 0
+    assert [(job.type, job.attempt) for job in dead] == [("poison", MOST_RESCUES)]
 
 
 async def test_two_workers_never_get_the_same_job(

@@ -13,6 +13,7 @@ from pillars.ground.events import (
     Events,
     HeartbeatSent,
     JobFinished,
+    JobLost,
     JobsClaimed,
     JobsEnqueued,
     LoopFailed,
@@ -294,6 +295,17 @@ def test_the_first_job_of_a_type_makes_all_outcomes_so_that_a_first_failure_is_a
         for outcome in outcomes
     ]
     assert counts == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("role", ["server", "worker", "cron"])
+def test_a_job_that_died_of_lost_workers_is_counted_by_whoever_expelled_the_last(role: str) -> None:
+    events = Events()
+    metrics = Metrics(events, role)
+
+    events(JobLost(1, "mail", "mail", 5, None))
+
+    labels = {"queue": "mail", "type": "mail", "outcome": "dead"}
+    assert value(metrics, "pillars_jobs_finished_total", **labels) == 1
 
 
 def test_statements_are_timed_by_name(events: Events, cron: Metrics) -> None:

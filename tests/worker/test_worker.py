@@ -403,4 +403,4 @@ async def _expel(bench: Bench) -> None:
     assert lost is not None
     async with bench.database.transaction() as connection:
         await connection.execute("DELETE FROM pillars.members WHERE id = %s", (lost,))
-        assert await rescue(connection, [lost]) == 1
+        assert await rescue(connection, [lost]) == (1, [])

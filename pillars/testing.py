@@ -1,0 +1,248 @@
+"""For tests of applications: assert what was enqueued, and run it, on a real database.
+
+    async def test_a_sign_up_sends_a_mail() -> None:
+        await sign_up("a@example.org")
+
+        (job,) = await enqueued(app, type="mail.welcome")
+        assert job.args == {"to": "a@example.org"}
+        (job,) = await run_due_jobs(app)
+        assert job.state == "succeeded"
+
+Jobs run in the calling test by the code and the statements that a worker uses; there is no second
+queue for tests that could differ. What is to be seen must be committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from pillars import __version__
+from pillars.app import App
+from pillars.cluster.agent import Membership
+from pillars.db.database import Database
+from pillars.db.migrate import migrate
+from pillars.ground.clock import SystemClock
+from pillars.ground.errors import PillarsError
+from pillars.ground.settings import Secret
+from pillars.queue.claims import Claims
+from pillars.queue.desk import list_jobs, show_job
+from pillars.queue.states import JobState
+from pillars.queue.upkeep import rescue
+from pillars.worker.attempts import Attempts
+from pillars.worker.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from pillars.ground.clock import Clock
+    from pillars.ground.events import Event
+    from pillars.queue.claims import Ended, Job
+    from pillars.queue.desk import JobRecord
+    from pillars.queue.states import JobId
+    from pillars.worker.registry import Handler
+
+__all__ = ["EndlessJobsError", "JobFailedError", "enqueued", "migrated", "run_due_jobs"]
+MOST_ATTEMPTS = 1_000
+MOST_LISTED = 10_000
+_LEASE = 3600.0
+
+
+class JobFailedError(PillarsError):
+    """A job failed without an exception of its handler: a timeout, or nobody knows its type."""
+
+
+class EndlessJobsError(PillarsError):
+    """There is always a job that is due: one that enqueues itself, or a snooze of no time."""
+
+
+async def migrated(dsn: str) -> None:
+    """Bring the schema of a test's database up to date; does nothing where it is already."""
+    database = Database(Secret(dsn), "pillars testing", _nobody)
+    try:
+        await migrate(database, _nobody)
+    finally:
+        await database.close()
+
+
+async def enqueued(
+    where: App | Database,
+    *,
+    type: str | None = None,  # noqa: A002 - the column's name is the clearest
+    queue: str | None = None,
+) -> list[JobRecord]:
+    """Return the jobs that wait, also for their time or for a retry, in the order they were put."""
+    database = where.database if isinstance(where, App) else where
+    waiting = [
+        job
+        for state in (JobState.AVAILABLE, JobState.FAILED)
+        for job in await list_jobs(database, state=state, type=type, queue=queue, limit=MOST_LISTED)
+    ]
+    return sorted(waiting, key=lambda job: job.id)
+
+
+async def run_due_jobs(
+    app: App,
+    *,
+    queues: Sequence[str] = (),
+    now: datetime | None = None,
+    raise_errors: bool = True,
+    limit: int = MOST_ATTEMPTS,
+) -> list[JobRecord]:
+    """Run all jobs that are due with the app's handlers, one after the other, until none is.
+
+    That includes jobs that these jobs enqueue, and retries that are due. Concurrency keys and
+    limits of queues hold as they do for a worker.
+
+    Args:
+        app: its handlers, and the database it is bound to.
+        queues: run jobs of these queues alone; none named means all.
+        now: run what is due at this instant instead of now: jobs of later, and retries.
+        raise_errors: raise what a handler raised, once the failure is written; else it is in the
+            job's `error`, and the other jobs run.
+        limit: so many attempts at most.
+
+    Returns:
+        The jobs that were run, in the order they were begun, as they stand now.
+
+    Raises:
+        EndlessJobsError: after `limit` attempts a job was still due.
+        JobFailedError: a job failed without an exception of its handler.
+        Exception: what a handler raised.
+    """
+    database = Database(app.database.dsn, "pillars testing", _nobody)
+    bench = _Bench(app, database, _FixedClock(now) if now is not None else SystemClock())
+    try:
+        async with bench.joined() as worker_id:
+            ids = await bench.run(worker_id, queues, limit, raise_errors=raise_errors)
+        return [await show_job(database, job_id) for job_id in ids]
+    finally:
+        await database.close()
+
+
+class _Bench:
+    """A worker with one slot, which ends when nothing is due."""
+
+    def __init__(self, app: App, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._claims = Claims(database.link("claims"), clock)
+        self._registry = _Watched(app.registry)
+        self._attempts = Attempts(self._registry, 1, lambda job: job.refusal)
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator[UUID]:
+        """Be a member, as whoever claims jobs must be."""
+        membership = Membership(
+            self._database.link("heartbeat"),
+            role="worker",
+            name="pillars testing",
+            pid=os.getpid(),
+            url="",
+            app_version=__version__,
+            lease=_LEASE,
+            on_expel=rescue,
+            emit=_nobody,
+            clock=SystemClock(),
+        )
+        await membership.join()
+        try:
+            if membership.member_id is None:
+                raise RuntimeError("joined, and no member")
+            yield membership.member_id
+        finally:
+            self._attempts.close()
+            await membership.leave()
+
+    async def run(
+        self,
+        worker_id: UUID,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        raise_errors: bool,
+    ) -> list[JobId]:
+        """Make attempts until nothing is due; return the jobs in the order they were begun."""
+        begun: dict[JobId, None] = {}
+        for _ in range(limit):
+            jobs = await self._claims.claim(worker_id, queues, 1)
+            if not jobs:
+                return list(begun)
+            begun[jobs[0].id] = None
+            error = await self._attempt(worker_id, jobs[0])
+            if error is not None and raise_errors:
+                raise error
+        raise EndlessJobsError
+
+    async def _attempt(self, worker_id: UUID, job: Job) -> BaseException | None:
+        self._registry.raised = None
+        # A task of its own, as in a worker: what a handler leaves in its context is not the test's.
+        ended, thread = await asyncio.create_task(self._attempts.run(job), context=copy_context())
+        await self._claims.finish(worker_id, [ended])
+        await self._claims.make_room([job])
+        if thread is not None:
+            await thread
+        return self._error(ended)
+
+    def _error(self, ended: Ended) -> BaseException | None:
+        if ended.state not in (JobState.FAILED, JobState.DEAD):
+            return None
+        return self._registry.raised or JobFailedError(ended.error or "")
+
+
+class _Watched(Registry):
+    """An app's handlers, which leave behind what they raise."""
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__()
+        self._handlers = {name: self._watched(registry, name) for name in registry.names()}
+        self.raised: BaseException | None = None
+
+    def _watched(self, registry: Registry, name: str) -> Handler:
+        handler = registry.get(name)
+        if handler is None:
+            raise KeyError(name)
+        return replace(handler, function=self._noting(handler))
+
+    def _noting(self, handler: Handler) -> Callable[..., Any]:
+        function = handler.function
+
+        @wraps(function)
+        async def noting_async(**args: Any) -> Any:  # noqa: ANN401 - the handler's own
+            try:
+                return await function(**args)
+            except Exception as error:
+                self.raised = error
+                raise
+
+        @wraps(function)
+        def noting(**args: Any) -> Any:  # noqa: ANN401 - as above
+            try:
+                return function(**args)
+            except Exception as error:
+                self.raised = error
+                raise
+
+        return noting_async if handler.is_async else noting
+
+
+class _FixedClock:
+    """The database's time is one instant."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self.monotonic = SystemClock().monotonic
+
+    def database_now(self) -> datetime:
+        return self._now
+
+
+def _nobody(_: Event) -> None:
+    """Nobody listens."""

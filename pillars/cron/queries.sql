@@ -1,11 +1,14 @@
 -- name: due
 -- Schedules of our slots to be fired: those enqueued ahead up to a horizon, the others at their time.
+-- What lies before `since` was fired: while a long transaction keeps the entries of moved cursors from
+-- being cleared away, a scan from the front would pass more of them with every fire.
 -- index: schedules_due
 SELECT id, version, extract(epoch FROM next_fire_at)::bigint, timing, catchup, catchup_window,
     catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END, overlap = 'cancel_other',
     extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
 FROM pillars.schedules
 WHERE enabled
+  AND next_fire_at >= to_timestamp(%(since)s::float8)
   AND next_fire_at <= coalesce(%(now)s::timestamptz, now()) + make_interval(secs => %(lookahead)s)
   AND (ahead OR next_fire_at <= coalesce(%(now)s::timestamptz, now()))
   AND get_bit(%(slots)s::bytea, slot) = 1
@@ -29,7 +32,8 @@ ORDER BY next_fire_at LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: upcoming
--- Seconds until one of our schedules comes within the horizon, NULL if none does within `window`.
+-- Seconds until one of our schedules comes within the horizon, NULL if none does within `window`; and
+-- the time.
 -- index: schedules_due
 SELECT extract(epoch FROM least(
     (SELECT next_fire_at FROM pillars.schedules
@@ -45,7 +49,8 @@ SELECT extract(epoch FROM least(
                            + make_interval(secs => %(lookahead)s + %(window)s)
        AND get_bit(%(slots)s::bytea, slot) = 1
      ORDER BY next_fire_at LIMIT 1) - make_interval(secs => %(lookahead)s)
-) - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8
+) - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8,
+    extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
 
 -- name: move_cursors
 -- The first half of the fire statement: compare-and-swap the version, move the cursor. Whoever

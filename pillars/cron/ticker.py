@@ -49,6 +49,11 @@ WINDOW = 0.5
 SWEEP_EVERY = 1.0
 # A tick that is decided at its time is left to its owner for this long.
 SWEEP_LATE = 0.25
+# A pass leaves no cursor before this many seconds ago, save those of long backlogs; what comes in
+# later from before, as a change that took long to commit does, is found by the sweep.
+_MARGIN = 5.0
+# A sweep looks at everything from the front, so one that takes long comes more rarely.
+_SWEEP_SHARE, _LONGEST_PAUSE = 10, 30.0
 # A schedule that cannot be planned is tried again after this many seconds.
 _BROKEN_FOR = 60.0
 # Overdue by more than this many seconds is worth an alarm.
@@ -75,10 +80,17 @@ FIRE_AND_CANCEL = _fire_statement(
 
 
 class Fired(NamedTuple):
-    """What came of a poll: how many were overdue, and whether all it found was fired."""
+    """What came of a poll.
+
+    Attributes:
+        overdue: how many of the schedules it found were.
+        all: whether all of them were fired.
+        earliest: the first of the instants their cursors stand at now, in epoch seconds.
+    """
 
     overdue: int
     all: bool
+    earliest: float
 
 
 class Firing:
@@ -127,7 +139,8 @@ class Firing:
             committed = now + self._clock.monotonic() - polled_at
             self._emit(self._fired(plans, answer, committed))
         overdue = sum(due.next_fire_at < now - _OVERDUE for due in dues)
-        return Fired(overdue, all=looked_at == len(dues))
+        cursors = (plan.next_fire_at for plan in plans if plan.next_fire_at is not None)
+        return Fired(overdue, looked_at == len(dues), min(cursors, default=float("inf")))
 
     def _plan(self, due: Due, now: float) -> Plan | None:
         try:
@@ -202,13 +215,20 @@ class OwnTicker:
         self._firing = Firing(link, emit, clock, lookahead, swept=False)
         self._began: float | None = None
         self._overdue = 0
+        self._since = float("-inf")
+        self._earliest = float("inf")
+        self._fired_slots = b""
 
     async def step(self) -> float:
         """Fire one batch of what is due; returns the seconds until there may be more."""
         if self._began is None:
             self._began, self._overdue = self._clock.monotonic(), 0
+            self._earliest = float("inf")
+        slots = self._slots()
         params = {
-            "slots": self._slots(),
+            "slots": slots,
+            # Slots that came to us may hold ticks that are long overdue.
+            "since": self._since if slots == self._fired_slots else float("-inf"),
             "now": self._clock.database_now(),
             "lookahead": self._lookahead,
             "except": self._firing.broken(),
@@ -220,13 +240,15 @@ class OwnTicker:
         if rows:
             fired = await self._firing.fire(rows, self._clock.monotonic())
             self._overdue += fired.overdue
+            self._earliest = min(self._earliest, fired.earliest)
             more = more or not fired.all
         self._progressed()
         if more:
             return 0.0
         self._emit(PassCompleted(self._clock.monotonic() - self._began, self._overdue))
         self._began = None
-        ((delay,),) = await self._link.fetch(SQL["upcoming"], params)
+        ((delay, now),) = await self._link.fetch(SQL["upcoming"], params)
+        self._since, self._fired_slots = min(now - _MARGIN, self._earliest), slots
         return WINDOW if delay is None else min(WINDOW, max(0.0, delay))
 
 
@@ -243,6 +265,7 @@ class SweepTicker:
 
     async def step(self) -> float:
         """Take one batch of neglected schedules; returns the seconds until the next sweep."""
+        began = self._clock.monotonic()
         rows = await self._link.fetch(
             SQL["overdue"],
             {
@@ -258,7 +281,8 @@ class SweepTicker:
             return 0.0
         if len(rows) == BATCH:
             return 0.0
-        return SWEEP_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
+        pause = max(SWEEP_EVERY, _SWEEP_SHARE * (self._clock.monotonic() - began))
+        return min(pause, _LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
 
 
 def _is_plain(plan: Plan) -> bool:

@@ -109,6 +109,7 @@ PARAMS: dict[str, Any] = {
     "schedule_id": 150_000,
     "schedule_ids": [150_000],
     "schedules_digest": "d",
+    "since": float("-inf"),
     "slots": b"\xff" * 512,
     "states": ["failed"] * 1000,
     "tick_ids": BATCH,

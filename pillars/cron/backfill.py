@@ -23,7 +23,7 @@ from pillars.cron.changes import AT_LEAST, MOST_COUNTED, Known, instant_of_chang
 from pillars.cron.definition import Timing
 from pillars.cron.fires import fires_between, next_fire
 from pillars.cron.life import held, settle
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.cron.zones import instants_of
 from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL

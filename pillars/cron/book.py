@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillars.cron.changes import Known
 from pillars.cron.edits import write
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 from pillars.ground.errors import PillarsError, did_you_mean
 

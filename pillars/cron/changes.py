@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pillars.cron.definition import Timing
 from pillars.cron.fires import fires_between
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 from pillars.queue.jobs import SQL as QUEUE
 

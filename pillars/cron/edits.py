@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pillars.cron.changes import Known, hold, instant_of_change, record_left, withdraw
 from pillars.cron.definition import Overlap
 from pillars.cron.fires import next_fire
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 
 if TYPE_CHECKING:

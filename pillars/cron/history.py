@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from pillars.cron.book import show_schedule
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.queue.jobs import SQL as QUEUE
 
 if TYPE_CHECKING:

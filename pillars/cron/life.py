@@ -22,7 +22,7 @@ from pillars.cron.changes import (
 from pillars.cron.definition import Timing
 from pillars.cron.edits import delete_schedules
 from pillars.cron.fires import next_fire
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.db.statements import Statement

@@ -25,7 +25,7 @@ from pillars.cluster.members import holders
 from pillars.cron.book import ScheduleConflictError, reconcile
 from pillars.cron.changes import lock_book
 from pillars.cron.files import ScheduleFilesError, ScheduleSet, load_directory
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 from pillars.ground.events import (
     SchedulesApplied,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pillars.cron.book import ScheduleRecord
 from pillars.cron.definition import Timing
-from pillars.cron.ticker import SQL
+from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pillars.cluster.ring import SLOTS, slot_of
-from pillars.cron.ticker import BATCH, MOST_TICKS, Fired
+from pillars.cron.firing import MOST_TICKS, Fired
+from pillars.cron.ticker import BATCH, OwnTicker
 from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
-from tests.cron.ticking import NOON, at, own, rows, schedule, sweep, write
+from tests.cron.ticking import ALL_SLOTS, NOON, at, own, rows, schedule, sweep, write
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
@@ -297,3 +298,46 @@ async def test_jitter_delays_the_start_and_leaves_the_tick(
     assert {fire_at for (fire_at,) in rows(sql, "fire_at")} == {NOON}
     assert len(shifts) > 10
     assert 0 <= min(shifts) <= max(shifts) < 30
+
+
+async def test_a_pass_goes_on_from_where_the_last_one_ended_and_leaves_older_ticks_to_the_sweep(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule(), cursor=at(0))
+    ticker = own(database, events, clock)
+    await ticker.step()
+    sql.execute("UPDATE pillars.schedules SET next_fire_at = %s", (at(-20),))
+
+    await ticker.step()
+    assert len(rows(sql)) == 1
+    await sweep(database, events, clock).step()
+
+    assert ("available", at(-20)) in rows(sql)
+
+
+async def test_slots_that_come_to_a_cron_bring_their_overdue_ticks(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule(), cursor=at(-20))
+    slots = NO_SLOTS
+    ticker = OwnTicker(
+        database.link("ticker"),
+        slots=lambda: slots,
+        progressed=lambda: None,
+        lookahead=5.0,
+        emit=events,
+        clock=clock,
+    )
+    await ticker.step()
+    assert rows(sql) == []
+
+    slots = ALL_SLOTS
+    await ticker.step()
+
+    assert ("available", at(-20)) in rows(sql)

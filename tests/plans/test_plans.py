@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from pillars.cron.backfill import BACKFILL
+from pillars.cron.firing import FIRE, FIRE_AND_CANCEL
 from pillars.cron.life import FIRE_BY_HAND
-from pillars.cron.ticker import FIRE, FIRE_AND_CANCEL
 from pillars.db.connection import conninfo
 from pillars.db.statements import Statement, load_statements
 from pillars.queue.lanes import CLAIM, CLAIM_ON, DEPTH, NEXT_DUE, NEXT_DUE_ON

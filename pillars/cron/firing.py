@@ -1,0 +1,188 @@
+"""Firing: what both tickers do with the schedules they found: plan, fire, report.
+
+A fire is one statement: compare-and-swap of the version, the cursor's move, the jobs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+
+from pillars.cron.plan import AVAILABLE, Due, Plan, plan_fires
+from pillars.cron.statements import SQL
+from pillars.db.arrays import int_array
+from pillars.db.notify import JOBS_CHANNEL
+from pillars.db.statements import Statement
+from pillars.ground.events import ScheduleBroken, TicksFired
+from pillars.ground.loop import describe
+from pillars.queue.jobs import SQL as QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pillars.db.database import Link
+    from pillars.ground.clock import Clock
+    from pillars.ground.events import Emit
+
+# Ticks of one fire statement; a plan more may come on top. After an outage a schedule can have
+# many ticks, and a statement that meets its time limit would meet it again for ever.
+MOST_TICKS = 4_000
+# A schedule that cannot be planned is tried again after this many seconds.
+_BROKEN_FOR = 60.0
+# Overdue by more than this many seconds is worth an alarm.
+_OVERDUE = 1.0
+
+
+def _fire_statement(name: str, *further: LiteralString) -> Statement:
+    parts: tuple[LiteralString, ...] = (
+        SQL["move_cursors"].sql,
+        ", inserted AS (",
+        QUEUE["insert_ticks"].sql,
+        ") ",
+        *further,
+        SQL["count_fired"].sql,
+    )
+    return Statement(name, "".join(parts), SQL["move_cursors"].description, "schedules_pkey")
+
+
+FIRE = _fire_statement("fire")
+# For batches with schedules whose ticks cancel the jobs of earlier ones.
+FIRE_AND_CANCEL = _fire_statement(
+    "fire_and_cancel", ", cancelled AS (", QUEUE["cancel_overlapped"].sql, ") "
+)
+
+
+class Fired(NamedTuple):
+    """What came of a poll.
+
+    Attributes:
+        overdue: how many of the schedules it found were.
+        all: whether all of them were fired.
+        earliest: the first of the instants their cursors stand at now, in epoch seconds.
+    """
+
+    overdue: int
+    all: bool
+    earliest: float
+
+
+class Firing:
+    """What both tickers do with the schedules they found: plan, fire, report."""
+
+    def __init__(
+        self, link: Link, emit: Emit, clock: Clock, lookahead: float, *, swept: bool
+    ) -> None:
+        """Fire over this link; `lookahead` in seconds."""
+        self._link = link
+        self._emit = emit
+        self._clock = clock
+        self._lookahead = lookahead
+        self._swept = swept
+        self._broken: dict[int, float] = {}
+
+    def broken(self) -> list[int]:
+        """Return the ids of schedules to be left alone for now."""
+        now = self._clock.monotonic()
+        self._broken = {key: until for key, until in self._broken.items() if until > now}
+        return list(self._broken)
+
+    async def fire(self, rows: Sequence[tuple[Any, ...]], polled_at: float) -> Fired:
+        """Fire what a poll found, as far as one statement of bounded size goes.
+
+        Args:
+            rows: of the statements `due` or `overdue`.
+            polled_at: monotonic time when the poll's answer came.
+        """
+        now: float = rows[0][-1]
+        dues = [Due(*row[:-1]) for row in rows]
+        plans: list[Plan] = []
+        looked_at = ticks = 0
+        while looked_at < len(dues) and ticks < MOST_TICKS:
+            plan = self._plan(dues[looked_at], now)
+            looked_at += 1
+            if plan is not None:
+                plans.append(plan)
+                ticks += len(plan.ticks)
+        if plans:
+            # In order of id: two replicas that fire the same schedules never wait crosswise.
+            plans.sort(key=lambda plan: plan.due.id)
+            cancelling = any(plan.due.cancels for plan in plans)
+            statement = FIRE_AND_CANCEL if cancelling else FIRE
+            answer = await self._link.fetch(statement, _arrays(plans))
+            committed = now + self._clock.monotonic() - polled_at
+            self._emit(self._fired(plans, answer, committed))
+        overdue = sum(due.next_fire_at < now - _OVERDUE for due in dues)
+        cursors = (plan.next_fire_at for plan in plans if plan.next_fire_at is not None)
+        return Fired(overdue, looked_at == len(dues), min(cursors, default=float("inf")))
+
+    def _plan(self, due: Due, now: float) -> Plan | None:
+        try:
+            return plan_fires(due, now, self._lookahead)
+        except Exception as error:  # noqa: BLE001 - one bad schedule must not stop the others
+            self._broken[due.id] = self._clock.monotonic() + _BROKEN_FOR
+            self._emit(ScheduleBroken(due.id, describe(error), _BROKEN_FOR))
+            return None
+
+    def _fired(
+        self,
+        plans: Sequence[Plan],
+        answer: Sequence[tuple[Any, ...]],
+        committed: float,
+    ) -> TicksFired:
+        _, _, moved, ids = answer[0]
+        won = plans if ids is None else [plan for plan in plans if plan.due.id in ids]
+        outcomes: Counter[str] = Counter()
+        queues: Counter[str] = Counter()
+        for state, queue, count, _ in answer[1:]:
+            outcomes["enqueued" if state == "available" else state] += count
+            if state == "available":
+                queues[queue] += count
+        planned = sum(len(plan.ticks) for plan in won)
+        if planned > outcomes.total():
+            outcomes["duplicate"] = planned - outcomes.total()
+        lateness = tuple(
+            max(0.0, committed - tick.fire_at)
+            for plan in won
+            for tick in plan.ticks
+            if tick.state == AVAILABLE
+        )
+        return TicksFired(
+            schedules=moved,
+            outcomes=dict(outcomes),
+            lateness=lateness,
+            lost_races=len(plans) - moved,
+            swept=self._swept,
+            queues=dict(queues),
+        )
+
+
+def _is_plain(plan: Plan) -> bool:
+    """Tell whether all there is to write is the last tick, to be run at its time."""
+    tick = plan.ticks[0]
+    return len(plan.ticks) == 1 and tick.state == AVAILABLE and tick.run_at == tick.fire_at
+
+
+def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
+    plain = [_is_plain(plan) for plan in plans]
+    ticks = [
+        (plan.due.id, tick)
+        for plan, alone in zip(plans, plain, strict=True)
+        if not alone
+        for tick in plan.ticks
+    ]
+    return {
+        "channel": JOBS_CHANNEL,
+        "planned": len(plans),
+        "ids": int_array(plan.due.id for plan in plans),
+        "versions": int_array(plan.due.version for plan in plans),
+        "next": int_array(plan.next_fire_at for plan in plans),
+        "last": int_array(plan.last_fire_at for plan in plans),
+        "plain": int_array(map(int, plain)),
+        "tick_ids": [schedule_id for schedule_id, _ in ticks],
+        "fire_at": [tick.fire_at for _, tick in ticks],
+        "run_at": [tick.run_at for _, tick in ticks],
+        "states": [tick.state for _, tick in ticks],
+        "reasons": [tick.reason for _, tick in ticks],
+        "ticks": [tick.ticks for _, tick in ticks],
+        "fire_until": [tick.fire_until for _, tick in ticks],
+    }

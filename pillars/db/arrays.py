@@ -1,4 +1,4 @@
-"""Whole numbers to PostgreSQL in bulk."""
+"""Numbers and texts to PostgreSQL in bulk."""
 
 from __future__ import annotations
 
@@ -15,3 +15,15 @@ def int_array(values: Iterable[int | None]) -> str:
     time than everything else. This takes a tenth of it.
     """
     return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """Return the texts as an array literal, for a parameter cast to `text[]` and the like."""
+    return (
+        "{"
+        + ",".join(
+            "NULL" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            for value in values
+        )
+        + "}"
+    )

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from pillars.db.connection import (
@@ -24,13 +26,12 @@ from pillars.db.connection import (
     describe_dsn,
     fetch,
 )
+from pillars.db.notify import JOBS_CHANNEL, Notices
 from pillars.ground.events import DatabaseReached, DatabaseUnreachable, StatementRun
 from pillars.ground.loop import describe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-
-    from psycopg import AsyncConnection
 
     from pillars.db.statements import Statement
     from pillars.ground.events import Emit
@@ -38,11 +39,19 @@ if TYPE_CHECKING:
 
 POOL_SIZE = 4
 LONGEST_RETRY = 2.0
+# A connection that was used within so many seconds, and on which nothing arrived since, is alive.
+_TRUSTED_FOR = 1.0
 # What a pooler older than PgBouncer 1.21 answers when a prepared statement lives elsewhere.
 _PREPARED_LOST = (
     psycopg.errors.DuplicatePreparedStatement,
     psycopg.errors.InvalidSqlStatementName,
 )
+
+
+class _Pooled(AsyncConnection[Any]):
+    """A connection that knows when it was last given back."""
+
+    used_at = float("-inf")
 
 
 class Database:
@@ -59,9 +68,10 @@ class Database:
         self.dsn = dsn
         self.name = name
         self.limits = True
+        self.job_notices = Notices(self, JOBS_CHANNEL)
         self._emit = emit
         self._prepare: int | None = 5
-        self._pool: AsyncConnectionPool[AsyncConnection[Any]] | None = None
+        self._pool: AsyncConnectionPool[_Pooled] | None = None
         self._links: list[Link] = []
 
     async def wait_until_reachable(self) -> None:
@@ -101,8 +111,14 @@ class Database:
         Raises:
             psycopg_pool.PoolTimeout: none became free or the database cannot be reached.
         """
-        async with (await self._opened_pool()).connection() as connection:
+        pool = await self._opened_pool()
+        connection = await pool.getconn()
+        try:
             yield connection
+            connection.used_at = time.monotonic()
+        finally:
+            # A transaction that was left open is rolled back, a broken connection not kept.
+            await pool.putconn(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -138,7 +154,8 @@ class Database:
             await connection.execute(LOCAL_LIMITS)
 
     async def close(self) -> None:
-        """Close the pool and all links."""
+        """Close the pool and all links; a notification that is owed is sent before."""
+        await self.job_notices.close()
         for link in self._links:
             await link.close()
         if self._pool is not None:
@@ -159,21 +176,35 @@ class Database:
         # Without our settings a plan must not outlive its use: it would scan what has grown.
         return self._prepare if self.limits else None
 
-    async def _opened_pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    async def _opened_pool(self) -> AsyncConnectionPool[_Pooled]:
         if self._pool is None:
             self._pool = AsyncConnectionPool(
                 conninfo(self.dsn, self.name, limits=self.limits),
+                connection_class=_Pooled,
                 kwargs={"autocommit": True, "prepare_threshold": self._threshold()},
                 min_size=0,
                 max_size=POOL_SIZE,
                 timeout=STATEMENT_TIMEOUT,
                 # Short, so that each new request tries anew instead of waiting out a long pause.
                 reconnect_timeout=1.0,
-                check=AsyncConnectionPool.check_connection,
+                check=_check,
                 open=False,
             )
             await self._pool.open()
         return self._pool
+
+
+async def _check(connection: _Pooled) -> None:
+    # A round trip for each use would cost as much as the use. A server that goes away says so on
+    # the socket, or, cut off, is found by the first use or by the check after some idling.
+    if time.monotonic() - connection.used_at > _TRUSTED_FOR or _has_news(connection.fileno()):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _has_news(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Link:

@@ -8,8 +8,11 @@ PILLARS_DIRECT_DATABASE_URL.
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import sql
 
 from pillars.db.connection import CONNECT_TIMEOUT, connect
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
+    from pillars.db.database import Database
     from pillars.ground.settings import Secret
 
 RING_CHANNEL = "pillars_ring"
@@ -27,6 +31,71 @@ JOBS_CHANNEL = "pillars_jobs"
 CANCEL = "cancel"
 # A listening connection says nothing by itself; a look this often finds one that has died.
 _CHECK_EVERY = 10.0
+# Between two notifications; one that is owed waits a little longer for a statement to carry it.
+_PAUSE, _PATIENCE = 0.005, 0.001
+
+
+class Notices:
+    """Sends notifications on one channel, at most one each few milliseconds.
+
+    NOTIFY takes a lock on the whole database and holds it through the commit, so statements that
+    each carry one wait for each other's disk: eight at a time are then slower than one. So a
+    statement carries it only where none has been sent for a while; those that follow commit without
+    and owe one. The next that carries it pays for all that were committed before it began; if none
+    comes in time, one is sent alone.
+    """
+
+    def __init__(self, database: Database, channel: str) -> None:
+        """Send over the database's pool."""
+        self._database = database
+        self._channel = channel
+        self._sent_at = float("-inf")
+        self._owed = self._paid = 0
+        self._sending: asyncio.Task[None] | None = None
+
+    def carry(self) -> int | None:
+        """Return, for a statement that begins now and shall carry it, what it will have paid.
+
+        None: it shall not carry it.
+        """
+        now = time.monotonic()
+        if now - self._sent_at < _PAUSE:
+            return None
+        self._sent_at = now
+        return self._owed
+
+    def pay(self, owed: int) -> None:
+        """Take what `carry` told for paid: the statement and its notification are committed."""
+        self._paid = max(self._paid, owed)
+
+    def owe(self) -> None:
+        """Let one follow: a statement has been committed without."""
+        self._owed += 1
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+
+    async def close(self) -> None:
+        """Send what is owed, now."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+        if self._paid < self._owed:
+            await self._notify()
+
+    async def _send(self) -> None:
+        while self._paid < self._owed:
+            paid = self._paid
+            await asyncio.sleep(self._sent_at + _PAUSE + _PATIENCE - time.monotonic())
+            if self._paid == paid:
+                await self._notify()
+
+    async def _notify(self) -> None:
+        owed, self._sent_at = self._owed, time.monotonic()
+        # Lost with the connection, it is made good by the polling of whoever listens.
+        with suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT), self._database.connection() as connection:
+                await connection.execute("SELECT pg_notify(%s, '')", (self._channel,))
+        self.pay(owed)
 
 
 class Listener:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool
 
+import pillars.db.database
 from pillars.db.connection import (
     DatabaseUnusableError,
     connect,
@@ -212,6 +214,56 @@ async def test_the_pool_replaces_a_connection_that_died_while_it_lay_there(
     ((new,),) = await database.fetch(statement("SELECT pg_backend_pid()"))
 
     assert new != old
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The connections that were asked whether they live."""
+    asked: list[Any] = []
+
+    async def check(connection: Any) -> None:
+        asked.append(connection)
+
+    monkeypatch.setattr(AsyncConnectionPool, "check_connection", check)
+    return asked
+
+
+async def test_a_connection_that_was_just_used_is_used_again_unasked(
+    database: Database,
+    checks: list[Any],
+) -> None:
+    await database.fetch(statement("SELECT 1"))
+    checks.clear()
+
+    await database.fetch(statement("SELECT 1"))
+
+    assert checks == []
+
+
+async def test_a_connection_that_lay_idle_for_a_while_is_asked_whether_it_lives(
+    database: Database,
+    checks: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pillars.db.database, "_TRUSTED_FOR", -1.0)
+    await database.fetch(statement("SELECT 1"))
+    checks.clear()
+
+    await database.fetch(statement("SELECT 1"))
+
+    assert len(checks) == 1
+
+
+async def test_a_transaction_that_was_left_open_is_undone_before_the_next_use(
+    database: Database,
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("CREATE TABLE made ()")
+
+    rows = await database.fetch(statement("SELECT to_regclass('made')::text"))
+
+    assert rows == [(None,)]
 
 
 async def test_waiting_for_a_database_tells_each_attempt_and_the_arrival(

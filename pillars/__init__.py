@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pillars.app import App
+    from pillars.queue.enqueue import enqueue_sync
     from pillars.queue.jobs import NewJob
     from pillars.queue.retry import RetryPolicy
     from pillars.worker.context import Discard, PermanentError, Snooze, current_job
@@ -23,6 +24,7 @@ __all__ = [
     "RetryPolicy",
     "Snooze",
     "current_job",
+    "enqueue_sync",
 ]
 __version__ = version("pillars")
 
@@ -35,6 +37,7 @@ _HOMES = {
     "Snooze": "pillars.worker.context",
     "RetryPolicy": "pillars.queue.retry",
     "current_job": "pillars.worker.context",
+    "enqueue_sync": "pillars.queue.enqueue",
 }
 
 

@@ -23,7 +23,7 @@ from pillars.db.database import Database
 from pillars.ground.errors import PillarsError, did_you_mean
 from pillars.ground.loop import describe
 from pillars.ground.settings import Secret
-from pillars.queue.enqueue import enqueue
+from pillars.queue.enqueue import enqueue, enqueue_alone, enqueue_sync
 from pillars.queue.jobs import NewJob
 from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy
 from pillars.worker.builtin import register_builtins
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aiohttp import web
-    from psycopg import AsyncConnection
+    from psycopg import AsyncConnection, Connection
 
     from pillars.ground.events import Emit, Event
     from pillars.queue.states import JobId
@@ -185,8 +185,17 @@ class App:
         jobs = [self.registry.at_home(job) for job in jobs]
         if connection is not None:
             return await enqueue(connection, jobs)
-        async with self.database.connection() as own:
-            return await enqueue(own, jobs, self._emit)
+        return await enqueue_alone(self.database, jobs, self._emit)
+
+    def enqueue_sync(self, connection: Connection[Any], jobs: Sequence[NewJob]) -> list[JobId]:
+        """Put jobs on the queue over a connection that blocks, in its transaction.
+
+        For Django, sessions of SQLAlchemy and scripts: the jobs exist if and when it commits.
+
+        Raises:
+            JobError: a job is not well-formed.
+        """
+        return enqueue_sync(connection, [self.registry.at_home(job) for job in jobs])
 
     def bind(self, database: Database, emit: Emit) -> None:
         """Use this database from now on, and tell `emit` of enqueued jobs."""

@@ -12,14 +12,13 @@ from pillars.cli.output import print_json, print_record, print_table
 from pillars.ground.errors import UsageError
 from pillars.ground.settings import duration
 from pillars.queue import desk
-from pillars.queue.enqueue import enqueue
+from pillars.queue.enqueue import enqueue_alone
 from pillars.queue.jobs import JobError, NewJob, check_job, queue_of
 from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
     import argparse
 
-    from pillars.db.database import Database
     from pillars.ground.events import Event
 
 
@@ -47,11 +46,10 @@ def put(arguments: argparse.Namespace) -> int:
 
     committed: list[Event] = []
 
-    async def work(database: Database) -> int:
-        async with database.connection() as connection:
-            return (await enqueue(connection, [job], committed.append))[0]
-
-    job_id = with_database(arguments, work)
+    (job_id,) = with_database(
+        arguments,
+        lambda database: enqueue_alone(database, [job], committed.append),
+    )
     if arguments.json:
         print_json({"id": job_id, "enqueued": bool(committed)})
     elif committed:

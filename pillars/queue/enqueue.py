@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from psycopg import Cursor
+from psycopg.rows import tuple_row
+
 from pillars.db.connection import fetch
-from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.events import JobsEnqueued
-from pillars.queue.jobs import SQL, JobError, NewJob, check_job, queue_of
-from pillars.queue.states import JobId
+from pillars.queue.jobs import queue_of
+from pillars.queue.placing import Placed, place, takes_several_statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
-    from psycopg import AsyncConnection
+    from psycopg import AsyncConnection, Connection
 
+    from pillars.db.database import Database
     from pillars.ground.events import Emit
-
-# A unique key can be let go between the refusal and the question who holds it; then once more.
-_TRIES = 5
+    from pillars.queue.jobs import NewJob
+    from pillars.queue.states import JobId
 
 
 async def enqueue(
@@ -39,98 +40,96 @@ async def enqueue(
     Raises:
         JobError: a job is not well-formed; none is inserted.
     """
+    return (await _insert(connection, jobs, emit, wake=True)).ids
+
+
+async def enqueue_alone(database: Database, jobs: Sequence[NewJob], emit: Emit) -> list[JobId]:
+    """Insert jobs in a transaction of their own, all or none, and return their ids in order.
+
+    The workers are notified at once if they have not been for a few milliseconds, else a moment
+    later, so that many who enqueue at a time do not wait for each other.
+
+    Raises:
+        JobError: a job is not well-formed; none is inserted.
+    """
+    notices = database.job_notices
+    carried = notices.carry()
+    async with database.connection() as connection:
+        placed = await _insert(connection, jobs, emit, wake=carried is not None)
+    if placed.soon:
+        if carried is None:
+            notices.owe()
+        else:
+            notices.pay(carried)
+    return placed.ids
+
+
+def enqueue_sync(connection: Connection[Any], jobs: Sequence[NewJob]) -> list[JobId]:
+    """Do the same over a connection that blocks: Django's, or of an SQLAlchemy session.
+
+    The caller's settings bound the time it takes.
+
+    Raises:
+        JobError: a job is not well-formed; none is inserted.
+    """
     if not jobs:
         return []
-    columns = _columns(jobs)
-    if not any(_is_special(job) for job in jobs):
-        rows = await fetch(connection, SQL["enqueue"], columns)
-        ids = [JobId(row[0]) for row in rows]
-        inserted: Sequence[NewJob] = jobs
+    placing = place(jobs, wake=True)
+    with connection.transaction() if _needs_transaction(connection, jobs) else nullcontext():
+        request = next(placing)
+        while True:
+            # A framework may have set a cursor of its own as the connection's usual one.
+            with Cursor(connection, row_factory=tuple_row) as cursor:
+                cursor.execute(request.statement.sql, request.params, binary=True)
+                rows = cursor.fetchall()
+            try:
+                request = placing.send(rows)
+            except StopIteration as end:
+                placed: Placed = end.value
+                return placed.ids
+
+
+async def _insert(
+    connection: AsyncConnection[Any],
+    jobs: Sequence[NewJob],
+    emit: Emit | None,
+    *,
+    wake: bool,
+) -> Placed:
+    if not jobs:
+        return Placed([], [], soon=False)
+    if _needs_transaction(connection, jobs):
+        async with connection.transaction():
+            placed = await _place(connection, jobs, wake=wake)
     else:
-        async with _one_transaction(connection, jobs):
-            ids, inserted = await _enqueue_special(connection, jobs)
+        placed = await _place(connection, jobs, wake=wake)
     if emit is not None:
-        for queue, count in Counter(map(queue_of, inserted)).items():
+        for queue, count in Counter(map(queue_of, placed.inserted)).items():
             emit(JobsEnqueued(queue, count))
-    return ids
+    return placed
 
 
-async def _enqueue_special(
+async def _place(
     connection: AsyncConnection[Any],
     jobs: Sequence[NewJob],
-) -> tuple[list[JobId], list[NewJob]]:
-    ids: dict[int, JobId] = {}
-    inserted: list[NewJob] = []
-    waiting = list(range(len(jobs)))
-    for _ in range(_TRIES):
-        batch = [jobs[place] for place in waiting]
-        params = _columns(batch) | _special_columns(batch)
-        for place, job_id, _ in await fetch(connection, SQL["enqueue_special"], params):
-            ids[waiting[place - 1]] = JobId(job_id)
-            inserted.append(batch[place - 1])
-        waiting = [place for place in waiting if place not in ids]
-        if waiting:
-            keys = [jobs[place].unique_key for place in waiting]
-            holders = dict(await fetch(connection, SQL["holders_of_keys"], {"keys": keys}))
-            ids |= {
-                place: JobId(holders[key])
-                for place, key in zip(waiting, keys, strict=True)
-                if key in holders
-            }
-            waiting = [place for place in waiting if place not in ids]
-        if not waiting:
-            return [ids[place] for place in range(len(jobs))], inserted
-    raise JobError(f"unique_key {jobs[waiting[0]].unique_key!r} is taken and let go all the time")
+    *,
+    wake: bool,
+) -> Placed:
+    placing = place(jobs, wake=wake)
+    request = next(placing)
+    while True:
+        rows = await fetch(connection, *request)
+        try:
+            request = placing.send(rows)
+        except StopIteration as end:
+            placed: Placed = end.value
+            return placed
 
 
-@asynccontextmanager
-async def _one_transaction(
-    connection: AsyncConnection[Any],
+def _needs_transaction(
+    connection: AsyncConnection[Any] | Connection[Any],
     jobs: Sequence[NewJob],
-) -> AsyncIterator[None]:
-    # One job is one statement in nearly all cases, and a repeat of it loses nothing.
-    if len(jobs) == 1:
-        yield
-        return
-    async with connection.transaction():
-        yield
-
-
-def _is_special(job: NewJob) -> bool:
-    return not (
-        job.unique_key is None
-        and job.concurrency_key is None
-        and job.expires_in is None
-        and job.trace is None
-    )
-
-
-def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
-    return {
-        "channel": JOBS_CHANNEL,
-        "args": [check_job(job) for job in jobs],
-        "types": [job.type for job in jobs],
-        "queues": [queue_of(job) for job in jobs],
-        "priorities": [job.priority for job in jobs],
-        "run_at": [job.run_at for job in jobs],
-        "delays": [job.delay for job in jobs],
-        "max_attempts": [
-            job.retry.max_attempts if job.retry and not job.max_attempts else job.max_attempts
-            for job in jobs
-        ],
-        "timeouts": [job.timeout for job in jobs],
-        "retries": [json.dumps(job.retry.as_dict()) if job.retry else None for job in jobs],
-    }
-
-
-def _special_columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
-    return {
-        "unique_keys": [job.unique_key for job in jobs],
-        "unique_for": [job.unique_for for job in jobs],
-        "concurrency_keys": [job.concurrency_key for job in jobs],
-        "concurrency_limits": [
-            job.concurrency_limit or 1 if job.concurrency_key is not None else None for job in jobs
-        ],
-        "expires_in": [job.expires_in for job in jobs],
-        "traces": [job.trace for job in jobs],
-    }
+) -> bool:
+    # One that does not commit by itself is in the caller's transaction, or begins it now: one of
+    # ours would be the outermost and commit.
+    return connection.autocommit and takes_several_statements(jobs)

@@ -30,6 +30,7 @@ _LONGEST_DELAY = 3_155_760_000
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 # An escaped NUL, told from an escaped backslash before a u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -32_768, 32_767
 
 
@@ -134,7 +135,7 @@ def _check_keys(job: NewJob) -> None:
 
 def _encode(job: NewJob) -> str:
     try:
-        text = json.dumps(dict(job.args), separators=(",", ":"), allow_nan=False)
+        text = _json(dict(job.args))
     except (TypeError, ValueError) as error:
         raise JobError(f"args of {job.type!r} are not a JSON object: {error}") from None
     if len(text) > LONGEST_ARGS:
@@ -142,6 +143,6 @@ def _encode(job: NewJob) -> str:
             f"args of {job.type!r} take {len(text):,} bytes, the limit is {LONGEST_ARGS:,}: "
             "store the data elsewhere and pass its key",
         )
-    if _NUL.search(text):
+    if "\\u0000" in text and _NUL.search(text):
         raise JobError(f"args of {job.type!r} hold a NUL character, which PostgreSQL cannot store")
     return text

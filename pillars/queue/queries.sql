@@ -1,36 +1,45 @@
+-- name: enqueue_one
+-- The same as `enqueue` for one job, as most are put on the queue: a third less work for the server.
+INSERT INTO pillars.jobs (type, args, queue, priority, run_at, max_attempts, timeout, retry)
+VALUES (
+    %(type)s, %(args)s::jsonb, %(queue)s, %(priority)s,
+    coalesce(%(run_at)s::timestamptz, now() + make_interval(secs => coalesce(%(delay)s::float8, 0))),
+    %(max_attempts)s::smallint, %(timeout)s::real, %(retry)s::jsonb
+)
+RETURNING id, run_at < now() + interval '1 second',
+    CASE WHEN %(wake)s AND run_at < now() + interval '1 second' THEN pg_notify(%(channel)s, '') END
+
 -- name: enqueue
--- Insert jobs from parallel arrays; returns their ids. Wakes the workers once for the batch, unless
--- all is for later: those instants they look up by themselves in time.
+-- Insert jobs from parallel arrays, of which some may be shorter; returns their ids, and whether
+-- each is due soon. If one is, wakes the workers once for the batch where that is asked for: the
+-- instants of those that are for later they look up by themselves in time.
 WITH inserted AS (
     INSERT INTO pillars.jobs (type, args, queue, priority, run_at, max_attempts, timeout, retry)
-    SELECT type, args::jsonb, queue, priority,
+    SELECT type, args, coalesce(queue, 'default'), coalesce(priority, 0::smallint),
         coalesce(run_at, now() + make_interval(secs => coalesce(delay, 0))),
-        max_attempts, timeout, retry::jsonb
+        max_attempts, timeout, retry
     FROM unnest(
-        %(types)s::text[], %(args)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+        %(types)s::text[], %(args)s::jsonb[], %(queues)s::text[], %(priorities)s::smallint[],
         %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
-        %(timeouts)s::real[], %(retries)s::text[]
+        %(timeouts)s::real[], %(retries)s::jsonb[]
     ) AS new (type, args, queue, priority, run_at, delay, max_attempts, timeout, retry)
-    RETURNING id, run_at
+    RETURNING id, run_at < now() + interval '1 second' AS soon
 )
-SELECT id, (
-    SELECT pg_notify(%(channel)s, '') FROM inserted
-    WHERE run_at < now() + interval '1 second' LIMIT 1
-)
+SELECT id, soon, (SELECT pg_notify(%(channel)s, '') FROM inserted WHERE soon AND %(wake)s LIMIT 1)
 FROM inserted
 
 -- name: enqueue_special
 -- The same for jobs that have any of: unique key, concurrency key, expiry, trace. Jobs whose unique
 -- key is taken are left out, so each answer names the place of its job in the batch.
 WITH new AS MATERIALIZED (
-    SELECT place, nextval(pg_get_serial_sequence('pillars.jobs', 'id')) AS id, type, args, queue,
-        priority, max_attempts, timeout, retry, unique_key, unique_for, concurrency_key,
+    SELECT place, nextval(pg_get_serial_sequence('pillars.jobs', 'id')) AS id, type, args,
+        coalesce(queue, 'default') AS queue, coalesce(priority, 0::smallint) AS priority, max_attempts, timeout, retry, unique_key, unique_for, concurrency_key,
         concurrency_limit, trace, expires_in,
         coalesce(run_at, now() + make_interval(secs => coalesce(delay, 0))) AS run_at
     FROM unnest(
-        %(types)s::text[], %(args)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+        %(types)s::text[], %(args)s::jsonb[], %(queues)s::text[], %(priorities)s::smallint[],
         %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
-        %(timeouts)s::real[], %(retries)s::text[], %(unique_keys)s::text[],
+        %(timeouts)s::real[], %(retries)s::jsonb[], %(unique_keys)s::text[],
         %(unique_for)s::float8[], %(concurrency_keys)s::text[], %(concurrency_limits)s::smallint[],
         %(expires_in)s::float8[], %(traces)s::text[]
     ) WITH ORDINALITY AS new (
@@ -43,7 +52,7 @@ WITH new AS MATERIALIZED (
         unique_until, concurrency_key, concurrency_limit, expires_at, trace
     )
     OVERRIDING SYSTEM VALUE
-    SELECT id, type, args::jsonb, queue, priority, run_at, max_attempts, timeout, retry::jsonb,
+    SELECT id, type, args, queue, priority, run_at, max_attempts, timeout, retry,
         coalesce(hashtext(unique_key) & 4095, floor(random() * 4096)), unique_key,
         CASE WHEN unique_key IS NOT NULL THEN now() + make_interval(secs => unique_for) END,
         concurrency_key, concurrency_limit, run_at + make_interval(secs => expires_in), trace
@@ -51,12 +60,10 @@ WITH new AS MATERIALIZED (
     ON CONFLICT (unique_key)
         WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL)
         DO NOTHING
-    RETURNING id, run_at
+    RETURNING id, run_at < now() + interval '1 second' AS soon
 )
-SELECT place, id, (
-    SELECT pg_notify(%(channel)s, '') FROM inserted
-    WHERE run_at < now() + interval '1 second' LIMIT 1
-)
+SELECT place, id, soon,
+    (SELECT pg_notify(%(channel)s, '') FROM inserted WHERE soon AND %(wake)s LIMIT 1)
 FROM inserted JOIN new USING (id)
 
 -- name: holders_of_keys

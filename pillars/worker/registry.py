@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pillars.ground.errors import PillarsError, did_you_mean
-from pillars.queue.jobs import NewJob, check_job
+from pillars.queue.jobs import DEFAULT_QUEUE, NewJob, check_job
 from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Registry:
     def at_home(self, job: NewJob) -> NewJob:
         """Return the job on its type's queue, unless it names one or the type is unknown here."""
         handler = self._handlers.get(job.type)
-        if handler is None or job.queue is not None:
+        if handler is None or job.queue is not None or handler.queue == DEFAULT_QUEUE:
             return job
         return replace(job, queue=handler.queue)
 

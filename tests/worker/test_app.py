@@ -9,6 +9,7 @@ import pytest
 
 from pillars import App, NewJob, RetryPolicy
 from pillars.app import AppLoadError, AppNotBoundError, load_app
+from pillars.db import notify
 from pillars.ground.events import JobsEnqueued
 from pillars.queue.jobs import JobError
 from pillars.worker.registry import RegistrationError
@@ -142,6 +143,41 @@ async def test_a_job_exists_if_and_when_the_callers_transaction_commits(
 
     assert sql.execute("SELECT args FROM pillars.jobs").fetchall() == [({"n": 1},)]
     assert events.of(JobsEnqueued) == []
+
+
+async def test_of_jobs_enqueued_one_after_another_the_first_wakes_and_one_notification_follows(
+    app: App,
+    database: Database,
+    sql: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(notify, "_PAUSE", 3600.0)
+    sql.execute("LISTEN pillars_jobs")
+
+    for _ in range(5):
+        await app.enqueue("noop")
+    assert len(list(sql.notifies(timeout=30, stop_after=1))) == 1
+    sql.execute("SELECT")
+    assert list(sql.notifies(timeout=0)) == []
+
+    await database.close()
+    assert len(list(sql.notifies(timeout=30, stop_after=1))) == 1
+
+
+async def test_a_job_for_later_wakes_nobody(
+    app: App,
+    database: Database,
+    sql: psycopg.Connection[Any],
+) -> None:
+    sql.execute("LISTEN pillars_jobs")
+
+    await app.enqueue("noop", delay=60)
+    await app.enqueue("noop", delay=60)
+    await app.enqueue_many([NewJob("noop", delay=60), NewJob("noop", delay=60, unique_key="u")])
+    await database.close()
+
+    sql.execute("SELECT")
+    assert list(sql.notifies(timeout=0)) == []
 
 
 async def test_a_delay_counts_by_the_databases_clock(

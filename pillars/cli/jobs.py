@@ -107,9 +107,29 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def retry(arguments: argparse.Namespace) -> int:
-    """Make a job that ended badly available again."""
-    with_database(arguments, lambda database: desk.retry_job(database, arguments.id))
-    print(f"job {arguments.id} is available again")
+    """Make a job that ended badly available again, or many."""
+    one = arguments.id is not None
+    if one == any((arguments.state, arguments.type, arguments.queue)) or not (
+        one or arguments.state
+    ):
+        raise UsageError("give the ID of one job, or the --state of many, as in --state dead")
+    if one:
+        with_database(arguments, lambda database: desk.retry_job(database, arguments.id))
+        print(f"job {arguments.id} is available again")
+        return 0
+    retried, left = with_database(
+        arguments,
+        lambda database: desk.retry_jobs(
+            database,
+            state=JobState(arguments.state),
+            type=arguments.type,
+            queue=arguments.queue,
+            limit=arguments.limit,
+        ),
+    )
+    print(f"{retried:,} {'job is' if retried == 1 else 'jobs are'} available again")
+    if left:
+        print(f"{left:,} were left: other jobs hold their unique keys, or they changed meanwhile")
     return 0
 
 

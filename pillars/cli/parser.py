@@ -236,9 +236,18 @@ def _add_jobs(commands: Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--before", type=_count, metavar="ID", help="go on from this job")
     listing.add_argument("--limit", type=_count, default=50, metavar="N", help="default 50")
     show = _command(verbs, "show", "jobs:show", "show one job with its error")
-    retry = _command(verbs, "retry", "jobs:retry", "run a dead, cancelled or failed job again")
+    retry = _command(verbs, "retry", "jobs:retry", "run dead, cancelled or failed jobs again")
+    retry.add_argument("id", type=_count, metavar="ID", nargs="?")
+    retry.add_argument(
+        "--state",
+        choices=("dead", "cancelled", "failed"),
+        help="the newest of these, not one by ID",
+    )
+    retry.add_argument("--type", help="of these only this type")
+    retry.add_argument("--queue", help="of these only this queue")
+    retry.add_argument("--limit", type=_few, default=100, metavar="N", help="default 100")
     cancel = _command(verbs, "cancel", "jobs:cancel", "cancel a job that waits or runs")
-    for parser in (show, retry, cancel):
+    for parser in (show, cancel):
         parser.add_argument("id", type=_count, metavar="ID")
     for parser in (enqueue, listing, show):
         _json(parser)

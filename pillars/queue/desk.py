@@ -161,6 +161,30 @@ async def retry_job(database: Database, job_id: int) -> None:
         ) from None
 
 
+async def retry_jobs(
+    database: Database,
+    *,
+    state: JobState,
+    type: str | None = None,  # noqa: A002 - the column's name is the clearest
+    queue: str | None = None,
+    limit: int,
+) -> tuple[int, int]:
+    """Retry the newest `limit` jobs of a state, each on its own.
+
+    Returns how many were retried, and how many could not be: others hold their unique keys, or they
+    changed meanwhile.
+    """
+    retried = left = 0
+    for job in await list_jobs(database, state=state, type=type, queue=queue, limit=limit):
+        try:
+            await retry_job(database, job.id)
+        except (JobStateError, JobNotFoundError):
+            left += 1
+        else:
+            retried += 1
+    return retried, left
+
+
 async def cancel_job(database: Database, job_id: int, reason: str) -> JobState:
     """Cancel a job that waits, or ask the worker of one that runs to stop it.
 

@@ -108,7 +108,7 @@ class JobContext:
 
     @property
     def cancelled(self) -> threading.Event:
-        """Set once the result is wanted no more (timeout, shutdown); for handlers in threads.
+        """Set once the result is wanted no more (timeout, cancel, shutdown); for threads.
 
         A thread cannot be stopped from outside: a long plain function should look at this now and
         then. An `async` handler is cancelled where it awaits and needs it only for its own threads.

@@ -237,6 +237,30 @@ def test_a_cancelled_job_can_be_tried_again_and_forgets_why_it_was_cancelled(her
     assert (job["state"], job["reason"], job["finished_at"]) == ("available", None, None)
 
 
+def test_many_jobs_can_be_tried_again_at_once(here: Shell) -> None:
+    for type_ in ("a", "a", "b"):
+        here.says("jobs", "enqueue", type_)
+    for job_id in ("1", "2", "3"):
+        here.says("jobs", "cancel", job_id)
+    bulk = ("jobs", "retry", "--state", "cancelled", "--type", "a")
+
+    assert here.says(*bulk, "--limit", "1") == "1 job is available again\n"
+    assert here.says(*bulk) == "1 job is available again\n"
+    assert here.says(*bulk) == "0 jobs are available again\n"
+    assert [job["state"] for job in here.tells("jobs", "list")] == [
+        "cancelled",
+        "available",
+        "available",
+    ]
+
+
+def test_a_retry_is_for_one_job_or_for_many(here: Shell) -> None:
+    sentence = "give the ID of one job, or the --state of many, as in --state dead"
+
+    for flags in ((), ("1", "--state", "dead"), ("1", "--type", "a"), ("--type", "a")):
+        assert here.refuses("jobs", "retry", *flags) == sentence
+
+
 def test_what_a_job_cannot_do_now_is_a_sentence(here: Shell) -> None:
     here.says("jobs", "enqueue", "a")
 

@@ -13,6 +13,7 @@ from pillars.queue.desk import (
     depths,
     list_jobs,
     retry_job,
+    retry_jobs,
     show_job,
 )
 from pillars.queue.enqueue import enqueue
@@ -74,6 +75,18 @@ async def test_a_job_that_waits_is_cancelled_and_can_be_retried(database: Databa
     await retry_job(database, job_id)
 
     assert (await show_job(database, job_id)).state == "available"
+
+
+async def test_a_retry_of_many_leaves_those_whose_unique_key_is_taken(database: Database) -> None:
+    (first,) = await put(database, NewJob("a", unique_key="k"))
+    await cancel_job(database, first, "x")
+    await put(database, NewJob("a", unique_key="k"))
+    (other,) = await put(database, NewJob("a"))
+    await cancel_job(database, other, "x")
+
+    assert await retry_jobs(database, state=JobState.CANCELLED, limit=10) == (1, 1)
+    assert (await show_job(database, first)).state == "cancelled"
+    assert (await show_job(database, other)).state == "available"
 
 
 async def test_what_cannot_be_done_says_why(

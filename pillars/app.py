@@ -7,6 +7,10 @@ A module of theirs defines one, and `PILLARS_APP=module:app` names it to the pro
     @app.job("mail.welcome", queue="mail", max_attempts=5, timeout=30)
     async def send_welcome(to: str) -> None: ...
 
+    @app.schedule("digest-morning", cron="0 6 * * *", timezone="Europe/Berlin")
+    @app.job("digest")
+    async def send_digest() -> None: ...
+
     await app.enqueue("mail.welcome", {"to": "a@example.org"})
 """
 
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from aiohttp import web
     from psycopg import AsyncConnection, Connection
 
+    from pillars.cron.code import CodeSchedules
+    from pillars.cron.files import ScheduleSet
     from pillars.ground.events import Emit, Event
     from pillars.queue.states import JobId
 
@@ -62,6 +68,7 @@ class App:
         self._own: Database | None = None
         self._emit: Emit = _nobody
         self._web: web.Application | None = None
+        self._scheduled: CodeSchedules | None = None
 
     def job(
         self,
@@ -105,6 +112,52 @@ class App:
             return function
 
         return register
+
+    def schedule(self, name: str, **keys: Any) -> Callable[[F], F]:  # noqa: ANN401 - as in YAML
+        """Schedule the jobs of the decorated handler, or of any type where `job` is given.
+
+        As a decorator it stands above or below `@app.job`; with `job` a plain call is enough:
+
+            app.schedule("cleanup", job="files.cleanup", every="15m")
+
+        Args:
+            name: unique among all schedules, in code and in files.
+            keys: those of the schedule files, with the same values and defaults; `queue` defaults
+                to the job type's where it is registered here.
+
+        Raises:
+            CodeScheduleError: with all that is wrong with the definition, and where it stands.
+        """
+        if self._scheduled is None:
+            from pillars.cron.code import CodeSchedules  # noqa: PLC0415 - few workers need croniter
+
+            self._scheduled = CodeSchedules()
+        caller = sys._getframe(1)  # noqa: SLF001 - the way to one's caller without reading source
+        place = f"{caller.f_globals.get('__name__', '?')}:{caller.f_lineno}"
+        return self._scheduled.add(name, keys, place)
+
+    def schedules(self) -> ScheduleSet:
+        """Return the schedules in code, once every module that has some is imported.
+
+        Raises:
+            CodeScheduleError: with each that has no job type.
+        """
+        from pillars.cron.code import CodeSchedules  # noqa: PLC0415 - as in schedule
+
+        def queue_of(job: str) -> str | None:
+            handler = self.registry.get(job)
+            return handler.queue if handler else None
+
+        return (self._scheduled or CodeSchedules()).read(self.registry.types_of, queue_of)
+
+    def check(self) -> None:
+        """Find what shows only once every module is imported.
+
+        Raises:
+            CodeScheduleError: a schedule in code has no job type.
+        """
+        if self._scheduled is not None:
+            self.schedules()
 
     async def enqueue(
         self,
@@ -256,6 +309,10 @@ def load_app(path: str) -> App:
         raise AppLoadError(f"{module_name} has no {attribute!r}{near}") from None
     if not isinstance(app, App):
         raise AppLoadError(f"{path} is of type {type(app).__name__}, not a pillars.App")
+    try:
+        app.check()
+    except PillarsError as error:
+        raise AppLoadError(str(error)) from error
     return app
 
 
@@ -269,6 +326,8 @@ def _import(name: str) -> Any:  # noqa: ANN401 - a module of the user's
                 "installed packages",
             ) from None
         raise AppLoadError(f"{name} cannot be imported: {describe(error)}") from error
+    except PillarsError as error:
+        raise AppLoadError(f"{name} cannot be imported: {error}") from error
     except Exception as error:
         raise AppLoadError(
             f"{name} cannot be imported: {type(error).__name__}: {describe(error)}",

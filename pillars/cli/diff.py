@@ -17,6 +17,7 @@ from pillars.cron.definition import Timing
 from pillars.cron.duration import format_duration
 from pillars.cron.fires import next_fire
 from pillars.cron.forecast import Effect, Forecast, clock_changes, forecast
+from pillars.cron.reconciler import refuse_half_a_set
 from pillars.cron.survey import records_of
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ class Change:
 
 def diff(arguments: argparse.Namespace) -> int:
     """Show what applying the files would change."""
-    found = load_to_apply(settings_from(arguments).schedules_dir)
+    found = load_to_apply(settings_from(arguments))
 
     async def work(database: Database) -> tuple[Difference, dict[str, ScheduleRecord], int]:
         async with database.connection() as connection:
-            difference = await book.compare(connection, found.schedules)
+            await refuse_half_a_set(connection, found)
+            difference = await book.compare(connection, found.schedules, found.code)
             names = [*difference.changed[:_MANY], *difference.removed[:_MANY]]
             known = await records_of(connection, names)
             return difference, known, int(await database_time(connection))

@@ -5,30 +5,39 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from pillars.app import AppLoadError, load_app
 from pillars.cli.context import settings_from, with_database
 from pillars.cli.output import print_json
 from pillars.cron.book import ScheduleConflictError
-from pillars.cron.files import ScheduleFilesError, load_directory
+from pillars.cron.code import load_set
+from pillars.cron.files import ScheduleFilesError
 from pillars.cron.reconciler import apply_now
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from pillars.cron.files import ScheduleSet
+    from pillars.ground.settings import Settings
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Check the files; faults on stderr, exit code 1 when there are any."""
-    directory = settings_from(arguments).schedules_dir
+    """Check files and code; faults on stderr, exit code 1 when there are any."""
+    settings = settings_from(arguments)
+    directory = settings.schedules_dir
+    code, faults = None, []
     try:
-        found = load_directory(directory)
+        code = load_code(settings)
+    except AppLoadError as error:
+        faults += str(error).splitlines()
+    try:
+        found = load_set(directory, code)
     except ScheduleFilesError as error:
+        faults += [str(fault) for fault in error.faults]
+    if faults:
         if arguments.json:
-            print_json({"ok": False, "faults": [str(fault) for fault in error.faults]})
+            print_json({"ok": False, "faults": faults})
         else:
-            for fault in error.faults:
-                print(fault, file=sys.stderr)
+            print("\n".join(faults), file=sys.stderr)
         return 1
     if arguments.json:
         print_json(
@@ -36,6 +45,7 @@ def check(arguments: argparse.Namespace) -> int:
                 "ok": True,
                 "files": list(found.files),
                 "schedules": len(found.schedules),
+                "in_code": len(found.code or ()),
                 "digest": found.digest,
                 "warnings": [str(lint) for lint in found.lints],
             },
@@ -43,17 +53,18 @@ def check(arguments: argparse.Namespace) -> int:
         return 0
     for lint in found.lints:
         print(f"warning: {lint}")
-    if not found.files:
+    if not found.files and not found.schedules:
         print(f"warning: {directory} holds no .yaml file: cron would change nothing")
         return 0
-    print(f"all right; schedules: {len(found.schedules):,}, files: {len(found.files):,}")
+    in_code = f" ({len(found.code):,} in code)" if found.code else ""
+    print(f"all right; schedules: {len(found.schedules):,}{in_code}, files: {len(found.files):,}")
     return 0
 
 
 def apply(arguments: argparse.Namespace) -> int:
-    """Apply the files now, whatever is in force."""
+    """Apply files and code now, whatever is in force."""
     settings = settings_from(arguments)
-    found = load_to_apply(settings.schedules_dir)
+    found = load_to_apply(settings)
     event = with_database(
         arguments,
         lambda database: apply_now(database, found, settings.schedules_revision, "apply"),
@@ -68,17 +79,28 @@ def apply(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load_to_apply(directory: Path) -> ScheduleSet:
-    """Return the set of a directory that may be applied.
+def load_code(settings: Settings) -> ScheduleSet | None:
+    """Return the schedules in code of the application, None where none is set.
 
     Raises:
-        ScheduleFilesError: with all faults of all files.
-        ScheduleConflictError: there is no file.
+        AppLoadError: it cannot be imported, or a schedule in it cannot be used.
     """
-    found = load_directory(directory)
-    if not found.files:
+    return load_app(settings.app).schedules() if settings.app else None
+
+
+def load_to_apply(settings: Settings) -> ScheduleSet:
+    """Return the set of directory and application that may be applied.
+
+    Raises:
+        AppLoadError: the application cannot be used.
+        ScheduleFilesError: with all faults of all files.
+        ScheduleConflictError: there is no file, and nothing in code.
+    """
+    found = load_set(settings.schedules_dir, load_code(settings))
+    if not found.files and not found.schedules:
         raise ScheduleConflictError(
-            f"{directory} holds no .yaml file: applying it would delete every schedule; "
+            f"{settings.schedules_dir} holds no .yaml file: "
+            "applying it would delete every schedule; "
             "to mean just that, put in a file with `schedules: []`",
         )
     return found

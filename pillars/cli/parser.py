@@ -85,11 +85,8 @@ def _add_processes(commands: Commands[argparse.ArgumentParser]) -> None:
     for parser in (up, server):
         parser.add_argument("--port", type=_port, metavar="N", help="PILLARS_PORT, default 8000")
     for parser in (up, server, worker):
-        parser.add_argument(
-            "--app",
-            metavar="MODULE:APP",
-            help="the application (PILLARS_APP; `up` runs an example without it)",
-        )
+        _app(parser, "the application (PILLARS_APP; `up` runs an example without it)")
+    _app(cron, "the application with schedules in code (PILLARS_APP)")
     for parser in (up, cron):
         _schedules_dir(parser)
     for parser in (up, server, worker, cron):
@@ -133,6 +130,7 @@ def _add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     spread.add_argument("--svg", type=_svg, metavar="FILE", help="draw the picture there as well")
     for parser in (check, diff, apply, spread):
         _schedules_dir(parser)
+        _app(parser, "the application with schedules in code (PILLARS_APP)")
     diff.add_argument(
         "--days", type=_days, default=7, metavar="N", help="how far to look ahead (default 7)"
     )
@@ -275,6 +273,10 @@ def _add_queues(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def _app(parser: argparse.ArgumentParser, words: str) -> None:
+    parser.add_argument("--app", metavar="MODULE:APP", help=words)
 
 
 def _schedules_dir(parser: argparse.ArgumentParser) -> None:

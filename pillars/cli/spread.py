@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from pillars.cli.context import settings_from, with_database
+from pillars.cli.files import load_code
 from pillars.cli.output import console, print_json, print_table
-from pillars.cron.files import load_directory
+from pillars.cron.code import load_set
 from pillars.cron.spread import MINUTE, spread
 from pillars.cron.survey import Firing, firings_in_force
 from pillars.cron.zones import zone_names
@@ -76,7 +77,8 @@ def _window(day: date | None, zone: ZoneInfo) -> tuple[int, int]:
 def _firings(arguments: argparse.Namespace) -> list[Firing]:
     if arguments.installed:
         return with_database(arguments, firings_in_force)
-    found = load_directory(settings_from(arguments).schedules_dir)
+    settings = settings_from(arguments)
+    found = load_set(settings.schedules_dir, load_code(settings))
     return [Firing(s.name, s.timing, s.jitter) for s in found.schedules if s.enabled]
 
 

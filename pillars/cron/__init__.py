@@ -13,6 +13,7 @@ First pure functions of values. Read in this order; each module needs only those
 - `definition`: `Timing` and `Schedule`, and how a mapping becomes one.
 - `fires`: the next tick, with the rule for clock changes.
 - `yaml_scalars`, `yaml_marks`, `files`: a directory of YAML files, each fault with its line.
+- `code`: schedules written in an application; they and the files are one set.
 - `schema`: the JSON Schema for editors.
 - `plan`: what to enqueue for a schedule that is due.
 

@@ -19,7 +19,7 @@ from pillars.cron.yaml_marks import MOST_FAULTS, Mark, MarkedList, MarkedMapping
 from pillars.ground.errors import PillarsError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 LARGEST_FILE: Final = 10 * 1024 * 1024
@@ -56,11 +56,12 @@ class ScheduleFilesError(PillarsError):
 
 @dataclass(frozen=True)
 class ScheduleSet:
-    """All schedules of a directory, sorted by name.
+    """All schedules of a directory, and of an application if one is known, sorted by name.
 
-    `digest` depends on the definitions alone, not on files, order or comments. `origins` tells
-    where each is defined, `billing.yaml:12`; `lints` what is legal but often a slip; `files` the
-    names of the files read.
+    `digest` depends on the definitions and on which are in code, not on files, order or comments.
+    `origins` tells where each is defined, `billing.yaml:12`; `lints` what is legal but often a
+    slip; `files` the names of the files read; `code` those defined in code, None where no
+    application is known.
     """
 
     schedules: tuple[Schedule, ...]
@@ -68,6 +69,7 @@ class ScheduleSet:
     origins: Mapping[str, str]
     lints: tuple[FileFault, ...] = ()
     files: tuple[str, ...] = ()
+    code: frozenset[str] | None = None
 
 
 def load_directory(path: Path) -> ScheduleSet:
@@ -97,9 +99,12 @@ def _place_in_files(fault: FileFault) -> tuple[str, int, int]:
     return fault.file, fault.line or 0, fault.column or 0
 
 
-def digest_of(schedules: Iterable[Schedule]) -> str:
-    """Return a hex digest of definitions, whatever their order."""
-    prints = sorted(each.fingerprint() for each in schedules)
+def digest_of(schedules: Iterable[Schedule], code: Collection[str] = ()) -> str:
+    """Return a hex digest of definitions, whatever their order; `code` are names of those there."""
+    prints = sorted(
+        f"code {each.fingerprint()}" if each.name in code else each.fingerprint()
+        for each in schedules
+    )
     return hashlib.blake2b("".join(prints).encode(), digest_size=16).hexdigest()
 
 

@@ -115,6 +115,11 @@ SELECT pg_advisory_xact_lock(%(lock)s)
 -- The set of schedule files in force.
 SELECT sequence, digest, revision FROM pillars.schedule_sets ORDER BY sequence DESC LIMIT 1
 
+-- name: sources_in_force
+-- Whether there are schedules of files, and whether there are schedules in code.
+SELECT EXISTS (SELECT FROM pillars.schedules WHERE source = 'file'),
+    EXISTS (SELECT FROM pillars.schedules WHERE source = 'code')
+
 -- name: was_in_force
 -- Whether a set of schedule files was in force before.
 SELECT EXISTS (SELECT FROM pillars.schedule_sets WHERE digest = %(digest)s)

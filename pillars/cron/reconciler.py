@@ -1,6 +1,6 @@
-"""Keeps the schedule book equal to a directory of files.
+"""Keeps the schedule book equal to a directory of files and an application's schedules in code.
 
-The directory is one set with one digest. A set is applied whole, in one transaction that also
+Both are one set with one digest. A set is applied whole, in one transaction that also
 records its digest; replicas that hold the same files find the digest in force and do nothing.
 
 - A running replica that sees its files change applies them.
@@ -8,7 +8,10 @@ records its digest; replicas that hold the same files find the digest in force a
   ones, so an old replica that restarts during a roll-out rolls nothing back; when none is left it
   applies them, so a full roll-back works.
 - PILLARS_SCHEDULES_REVISION, where set, orders the sets outright.
-- A directory that is empty, missing or faulty changes nothing.
+- A directory that is empty, missing or faulty changes nothing. Only where no file was ever applied
+  may the set be that of the code alone.
+- A replica without the application applies nothing while schedules in code are in force: it knows
+  half of the set. So crons with and without it never undo each other's work.
 
 Changes are found by looking at names, sizes and times, not by inotify: it works the same on network
 file systems and on Kubernetes' swapped links, and costs a millisecond.
@@ -24,9 +27,11 @@ from typing import TYPE_CHECKING, Any
 from pillars.cluster.members import holders
 from pillars.cron.book import ScheduleConflictError, reconcile
 from pillars.cron.changes import lock_book
-from pillars.cron.files import ScheduleFilesError, ScheduleSet, load_directory
+from pillars.cron.code import load_set
+from pillars.cron.files import ScheduleFilesError
 from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
+from pillars.ground.errors import PillarsError
 from pillars.ground.events import (
     SchedulesApplied,
     SchedulesRefused,
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from pillars.cron.files import FileFault
+    from pillars.cron.files import FileFault, ScheduleSet
     from pillars.db.database import Database, Link
     from pillars.ground.events import Emit, Event
 
@@ -59,6 +64,10 @@ class Verdict(StrEnum):
     WAIT = "wait"
 
 
+class HalfASetError(PillarsError):
+    """A set of schedules does not speak of all that are in force."""
+
+
 class Reconciler:
     """Watches one directory for one cron process."""
 
@@ -66,6 +75,7 @@ class Reconciler:
         self,
         link: Link,
         directory: Path,
+        code: ScheduleSet | None = None,
         *,
         revision: int | None,
         applied_by: str,
@@ -79,6 +89,7 @@ class Reconciler:
         Args:
             link: a connection of its own.
             directory: the files.
+            code: the application's schedules; None where no application is known.
             revision: PILLARS_SCHEDULES_REVISION.
             applied_by: name of this process, recorded with the set.
             member_id: this process's id; the other live crons are asked what they hold.
@@ -88,6 +99,7 @@ class Reconciler:
         """
         self._link = link
         self._directory = directory
+        self._code = code
         self._revision = revision
         self._applied_by = applied_by
         self._member_id = member_id
@@ -121,11 +133,11 @@ class Reconciler:
 
     async def _load(self) -> ScheduleSet | None:
         try:
-            found = await asyncio.to_thread(load_directory, self._directory)
+            found = await asyncio.to_thread(load_set, self._directory, self._code)
         except ScheduleFilesError as error:
             self._emit(SchedulesRefused(str(self._directory), tuple(map(str, error.faults))))
             return None
-        if not found.files:
+        if not found.files and found.code is None:
             fault = (
                 f"{self._directory} holds no .yaml file: "
                 "the schedules in the database stay in force"
@@ -150,6 +162,12 @@ class Reconciler:
                     event = await apply_set(connection, found, self._revision, self._applied_by)
                 except ScheduleConflictError as error:
                     event = SchedulesRefused(str(self._directory), tuple(str(error).splitlines()))
+                except HalfASetError as error:
+                    # What is in force may change, and then it is whole.
+                    verdict = Verdict.WAIT
+                    if not self._told_waiting:
+                        self._told_waiting = True
+                        event = SchedulesRefused(str(self._directory), (str(error),))
             elif verdict is Verdict.WAIT and current is not None and not self._told_waiting:
                 self._told_waiting = True
                 holders = await self._holders(connection, current.digest)
@@ -197,8 +215,10 @@ async def apply_set(
 
     Raises:
         ScheduleConflictError: names that belong to another source.
+        HalfASetError: there is more in force than this set speaks of.
     """
-    difference = await reconcile(connection, found.schedules, found.origins)
+    await refuse_half_a_set(connection, found)
+    difference = await reconcile(connection, found.schedules, found.origins, found.code)
     ((sequence,),) = await fetch(
         connection,
         SQL["add_set"],
@@ -220,6 +240,25 @@ async def apply_set(
     )
 
 
+async def refuse_half_a_set(connection: AsyncConnection[Any], found: ScheduleSet) -> None:
+    """Let a set pass that speaks of files and of code, where schedules of both are in force.
+
+    Raises:
+        HalfASetError: it does not.
+    """
+    ((in_files, in_code),) = await fetch(connection, SQL["sources_in_force"])
+    if in_code and found.code is None:
+        raise HalfASetError(
+            "schedules in code are in force, and no application is given: give it with --app or "
+            "PILLARS_APP; those of an application that is gone go with `pillars schedules remove`",
+        )
+    if not found.files and (in_files or not (in_code or found.schedules)):
+        raise HalfASetError(
+            "there is no .yaml file: the schedules in the database stay in force; to mean that "
+            "there are none in files, put in a file with `schedules: []`",
+        )
+
+
 async def apply_now(
     database: Database,
     found: ScheduleSet,
@@ -230,6 +269,7 @@ async def apply_now(
 
     Raises:
         ScheduleConflictError: names that belong to another source.
+        HalfASetError: there is more in force than this set speaks of.
     """
     async with database.transaction() as connection:
         await lock_book(connection)

@@ -1,19 +1,26 @@
-"""A cron process: ticker, sweep and file reconciler around a share of the ring."""
+"""A cron process: ticker, sweep and reconciler around a share of the ring.
+
+An application that cannot be imported is like faulty files: it is told, nothing is applied, and the
+schedules in the database fire on. To end the process would make them late for a fault elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from pillars.app import AppLoadError, load_app
 from pillars.cluster.agent import HAND_OVER_LIMIT
 from pillars.cron.book import count_owned
 from pillars.cron.reconciler import Reconciler
 from pillars.cron.ticker import OwnTicker, SweepTicker
 from pillars.db.notify import RING_CHANNEL
+from pillars.ground.events import SchedulesRefused
 from pillars.processes.frame import Frame
 from pillars.telemetry.endpoints import OpsServer, ops_routes
 
 if TYPE_CHECKING:
+    from pillars.cron.files import ScheduleSet
     from pillars.ground.settings import Secret, Settings
 
 _COUNT_EVERY = 30.0
@@ -26,6 +33,7 @@ async def run_cron(settings: Settings, dsn: Secret) -> None:
     Raises:
         PillarsError: it cannot start.
     """
+    code, faults = _load_code(settings.app)
     frame = Frame("cron", settings, dsn)
     ops = OpsServer(
         settings.host,
@@ -40,11 +48,41 @@ async def run_cron(settings: Settings, dsn: Secret) -> None:
         try:
             await frame.join(url)
             _start_loops(frame)
+            if faults:
+                frame.events(SchedulesRefused(settings.app or "", faults))
+            else:
+                _keep_equal(frame, code)
             await frame.until_stopped()
             await frame.bounded("hand-over", _hand_over(frame))
             await frame.end_loops()
         finally:
             await ops.stop()
+
+
+def _load_code(app: str | None) -> tuple[ScheduleSet | None, tuple[str, ...]]:
+    """Return the schedules of the application, or what is wrong with it."""
+    if app is None:
+        return None, ()
+    try:
+        return load_app(app).schedules(), ()
+    except AppLoadError as error:
+        return None, tuple(str(error).splitlines())
+
+
+def _keep_equal(frame: Frame, code: ScheduleSet | None) -> None:
+    settings, membership = frame.settings, frame.membership
+    reconciler = Reconciler(
+        frame.database.link("files"),
+        settings.schedules_dir,
+        code,
+        revision=settings.schedules_revision,
+        applied_by=frame.name,
+        member_id=lambda: membership.member_id,
+        lease=settings.lease,
+        holds=membership.holds,
+        emit=frame.events,
+    )
+    frame.loop("files", reconciler.step)
 
 
 def _start_loops(frame: Frame) -> None:
@@ -66,23 +104,12 @@ def _start_loops(frame: Frame) -> None:
         emit=frame.events,
         clock=frame.clock,
     )
-    reconciler = Reconciler(
-        database.link("files"),
-        settings.schedules_dir,
-        revision=settings.schedules_revision,
-        applied_by=frame.name,
-        member_id=lambda: membership.member_id,
-        lease=settings.lease,
-        holds=membership.holds,
-        emit=frame.events,
-    )
     count_link = database.link("count")
 
     async def count() -> float:
         frame.metrics.owned_schedules(await count_owned(count_link, membership.slots))
         return _COUNT_EVERY
 
-    frame.loop("files", reconciler.step)
     frame.loop("ticker", own.step)
     frame.loop("sweep", sweep.step)
     frame.loop("count", count)

@@ -158,7 +158,7 @@ class Up:
         yield from ("--host", settings.host)
         if role == "server":
             yield from ("--port", str(settings.port))
-        if role != "cron" and settings.app:
+        if settings.app:
             yield from ("--app", settings.app)
 
     def _stop(self, why: str) -> None:

@@ -82,6 +82,11 @@ class Registry:
             return job
         return replace(job, queue=handler.queue)
 
+    def types_of(self, function: Callable[..., Any]) -> tuple[str, ...]:
+        """Return the job types a function handles, in order of name."""
+        handlers = self._handlers.values()
+        return tuple(sorted(each.type for each in handlers if each.function is function))
+
     def names(self) -> tuple[str, ...]:
         """Return all known job types in order of name."""
         return tuple(sorted(self._handlers))

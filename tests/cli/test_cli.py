@@ -727,3 +727,63 @@ def test_every_wrong_setting_is_told_at_once(shell: Shell, monkeypatch: pytest.M
         "PILLARS_LEASE='x'",
         "PILLARS_PORT='y'",
     ]
+
+
+# ---- schedules in code
+
+CODE = """
+from pillars import App
+app = App()
+app.schedule("in-code", job="noop", cron="0 0 13 * fri")
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The path of an application with a schedule in code."""
+    name = f"code_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return f"{name}:app"
+
+
+def test_check_counts_schedules_in_code_and_warns_of_them(shell: Shell, app: str) -> None:
+    shell.write(TWO_SCHEDULES)
+
+    told = shell.says("schedules", "check", "--app", app).splitlines()
+
+    assert told[0].startswith(f"warning: {app.partition(':')[0]}:4: cron: ")
+    assert told[-1] == "all right; schedules: 3 (1 in code), files: 1"
+
+
+def test_check_tells_faults_of_files_and_of_the_app_together(shell: Shell) -> None:
+    shell.write("schedules: 3\n")
+
+    faults = shell.fails("schedules", "check", "--app", "nowhere.at.all:app").splitlines()
+
+    assert "there is no module 'nowhere'" in faults[0]
+    assert "a.yaml:1" in faults[1]
+
+
+def test_check_finds_a_name_in_a_file_and_in_code(shell: Shell, app: str) -> None:
+    shell.write("schedules:\n  - {name: in-code, every: 1h, job: noop}\n")
+
+    fault = shell.fails("schedules", "check", "--app", app)
+
+    assert "a.yaml:2: the name 'in-code' is already used in code" in fault
+
+
+def test_apply_and_diff_take_files_and_code_as_one_set(
+    with_schedules: Shell, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = with_schedules
+    assert shell.tells("schedules", "diff", "--app", app)["added"] == ["in-code"]
+
+    shell.says("schedules", "apply", "--app", app)
+
+    (record,) = [r for r in shell.tells("schedules", "list") if r["source"] == "code"]
+    assert record["name"] == "in-code"
+    for verb in ("diff", "apply"):
+        assert "--app or PILLARS_APP" in shell.fails("schedules", verb)
+    monkeypatch.setenv("PILLARS_APP", app)
+    assert shell.says("schedules", "diff") == "nothing would change\n"

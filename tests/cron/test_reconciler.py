@@ -8,9 +8,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pillars.cron.book import list_schedules
+from pillars.cron.book import list_schedules, put
+from pillars.cron.code import CodeSchedules
+from pillars.cron.definition import parse_schedule
 from pillars.cron.files import load_directory
-from pillars.cron.reconciler import LOOK_EVERY, WAIT_EVERY, Reconciler, apply_now
+from pillars.cron.life import remove
+from pillars.cron.reconciler import (
+    LOOK_EVERY,
+    WAIT_EVERY,
+    HalfASetError,
+    Reconciler,
+    apply_now,
+)
 from pillars.ground.events import (
     SchedulesApplied,
     SchedulesRefused,
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from pillars.cron.files import ScheduleSet
     from pillars.db.database import Database
 
 LEASE = 5.0
@@ -69,8 +79,17 @@ class Cluster:
         self._tmp_path = tmp_path
         self._count = 0
 
-    def start(self, names: tuple[str, ...] | None = None, revision: int | None = None) -> Replica:
-        """Add a live cron; `names` are the schedules of its directory, None for no directory."""
+    def start(
+        self,
+        names: tuple[str, ...] | None = None,
+        revision: int | None = None,
+        code: tuple[str, ...] | None = None,
+    ) -> Replica:
+        """Add a live cron.
+
+        `names` are the schedules of its directory, None for no directory; `code` those of its
+        application, None for no application.
+        """
         self._count += 1
         name = f"cron-{self._count}"
         member_id = uuid4()
@@ -93,6 +112,7 @@ class Cluster:
         reconciler = Reconciler(
             self._database.link(name),
             directory,
+            None if code is None else in_code(*code),
             revision=revision,
             applied_by=name,
             member_id=lambda: member_id,
@@ -122,6 +142,13 @@ class Cluster:
 @pytest.fixture
 def cluster(database: Database, sql: psycopg.Connection[Any], tmp_path: Path) -> Cluster:
     return Cluster(database, sql, tmp_path)
+
+
+def in_code(*names: str) -> ScheduleSet:
+    code = CodeSchedules()
+    for name in names:
+        code.add(name, {"every": "1h", "job": "noop"}, "jobs:1")
+    return code.read(lambda _: (), lambda _: None)
 
 
 async def names(database: Database) -> tuple[str, ...]:
@@ -499,3 +526,176 @@ async def test_apply_now_asks_nobody(cluster: Cluster, database: Database) -> No
     assert (event.removed, event.total) == (1, 1)
     assert await names(database) == OLD
     assert cluster.sets()[-1] == ("somebody", 1)
+
+
+# ---- schedules in code
+
+
+async def sources(database: Database) -> dict[str, str]:
+    return {record.name: record.source for record in await list_schedules(database)}
+
+
+async def test_files_and_code_are_applied_as_one_set(cluster: Cluster, database: Database) -> None:
+    cron = cluster.start(OLD, code=("c",))
+
+    assert await cron.reconciler.step() == LOOK_EVERY
+
+    assert await sources(database) == {"a": "file", "c": "code"}
+    assert cluster.sets() == [("cron-1", 2)]
+    assert len(cron.held) == 1
+
+
+async def test_code_that_no_longer_has_a_schedule_removes_it(
+    cluster: Cluster, database: Database
+) -> None:
+    await cluster.start(OLD, code=("c", "d")).reconciler.step()
+
+    await cluster.start(OLD, code=("d",)).reconciler.step()
+    assert await sources(database) == {"a": "file", "d": "code"}
+
+    await cluster.start(OLD, code=()).reconciler.step()
+    assert await sources(database) == {"a": "file"}
+
+
+async def test_old_code_that_starts_during_a_roll_out_rolls_nothing_back(
+    cluster: Cluster, database: Database
+) -> None:
+    before = cluster.start(OLD, code=("c",))
+    await before.reconciler.step()
+    cluster.kill(before)
+    newer = cluster.start(OLD, code=("c", "new"))
+    await newer.reconciler.step()
+
+    old = cluster.start(OLD, code=("c",))
+    assert await old.reconciler.step() == WAIT_EVERY
+    assert set(await names(database)) == {"a", "c", "new"}
+
+    cluster.kill(newer)
+    assert await old.reconciler.step() == LOOK_EVERY
+    assert set(await names(database)) == {"a", "c"}
+
+
+async def test_crons_with_and_without_the_application_do_not_undo_each_other(
+    cluster: Cluster, sql: psycopg.Connection[Any]
+) -> None:
+    knowing = cluster.start(OLD, code=("c",))
+    await knowing.reconciler.step()
+    before = sql.execute("SELECT * FROM pillars.schedules ORDER BY id").fetchall()
+
+    unknowing = cluster.start(NEW)
+    for _ in range(3):
+        assert await unknowing.reconciler.step() == WAIT_EVERY
+        assert await knowing.reconciler.step() == LOOK_EVERY
+    assert await cluster.start(OLD, code=("c",)).reconciler.step() == LOOK_EVERY
+
+    assert sql.execute("SELECT * FROM pillars.schedules ORDER BY id").fetchall() == before
+    assert cluster.sets() == [("cron-1", 2)]
+    (refused,) = unknowing.events.of(SchedulesRefused)
+    assert "--app or PILLARS_APP" in refused.faults[0]
+    assert unknowing.held == []
+
+
+async def test_a_cron_without_the_application_takes_part_where_no_schedule_is_in_code(
+    cluster: Cluster, database: Database
+) -> None:
+    with_app = cluster.start(OLD, code=())
+    await with_app.reconciler.step()
+
+    without = cluster.start(OLD)
+    assert await without.reconciler.step() == LOOK_EVERY
+    assert without.held == with_app.held
+    without.write(NEW)
+    await without.look_twice()
+
+    assert await names(database) == NEW
+
+
+async def test_a_cron_without_the_application_goes_on_once_the_last_schedule_in_code_is_gone(
+    cluster: Cluster, database: Database
+) -> None:
+    await cluster.start(OLD, code=("c",)).reconciler.step()
+    unknowing = cluster.start(NEW)
+    await unknowing.reconciler.step()
+
+    await remove(database, "c")
+
+    assert await unknowing.reconciler.step() == LOOK_EVERY
+    assert await names(database) == NEW
+
+
+@pytest.mark.parametrize("moves_to", ["code", "file"])
+async def test_a_schedule_that_moves_between_file_and_code_is_neither_removed_nor_changed(
+    cluster: Cluster, database: Database, sql: psycopg.Connection[Any], moves_to: str
+) -> None:
+    places = [("a",), ()] if moves_to == "code" else [(), ("a",)]
+    (file, code), (new_file, new_code) = places, reversed(places)
+    await cluster.start(file, code=code).reconciler.step()
+    before = sql.execute("SELECT id, version, next_fire_at FROM pillars.schedules").fetchall()
+
+    await cluster.start(new_file, code=new_code).reconciler.step()
+
+    assert await sources(database) == {"a": moves_to}
+    after = sql.execute("SELECT id, version, next_fire_at FROM pillars.schedules").fetchall()
+    assert after == before
+
+
+async def test_code_alone_is_a_set_where_there_are_no_files(
+    cluster: Cluster, database: Database
+) -> None:
+    await cluster.start(code=("c", "d")).reconciler.step()
+    assert await sources(database) == {"c": "code", "d": "code"}
+
+    await cluster.start((), code=()).reconciler.step()
+    assert await sources(database) == {}
+
+
+async def test_a_directory_that_lost_its_files_deletes_none_of_them_for_an_application(
+    cluster: Cluster, database: Database
+) -> None:
+    await cluster.start(OLD, code=("c",)).reconciler.step()
+
+    lost = cluster.start(code=("c", "d"))
+    for _ in range(2):
+        assert await lost.reconciler.step() == WAIT_EVERY
+
+    assert await sources(database) == {"a": "file", "c": "code"}
+    (refused,) = lost.events.of(SchedulesRefused)
+    assert "there is no .yaml file" in refused.faults[0]
+
+
+async def test_faulty_files_hold_up_the_code_beside_them(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(code=("c",))
+    cron.write_text("schedules: 3\n")
+
+    await cron.reconciler.step()
+
+    assert await names(database) == ()
+    assert len(cron.events.of(SchedulesRefused)) == 1
+
+
+async def test_a_set_without_the_application_cannot_be_forced_either(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(OLD, code=("c",))
+    await cron.reconciler.step()
+
+    with pytest.raises(HalfASetError, match="--app"):
+        await apply_now(database, load_directory(cron.directory), None, "somebody")
+
+    assert len(await names(database)) == 2
+
+
+async def test_a_name_of_the_apis_in_code_is_a_conflict(
+    cluster: Cluster, database: Database
+) -> None:
+    async with database.transaction() as connection:
+        await put(connection, [parse_schedule({"name": "c", "every": "1h", "job": "noop"})])
+    cron = cluster.start(OLD, code=("c",))
+
+    await cron.reconciler.step()
+
+    (refused,) = cron.events.of(SchedulesRefused)
+    assert refused.faults[0].startswith("jobs:1: schedule 'c' was made by api: rename it here")
+    assert await sources(database) == {"c": "api"}

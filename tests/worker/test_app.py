@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -293,3 +294,94 @@ def _module(directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: s
 def _python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+# ---- schedules in code
+
+
+def test_a_schedule_stands_above_or_below_the_job_it_belongs_to() -> None:
+    app = App()
+
+    @app.schedule("above", cron="0 6 * * *", timezone="Europe/Berlin")
+    @app.job("digest", queue="mail")
+    async def above() -> None: ...
+
+    @app.job("report")
+    @app.schedule("below", every="15m", args={"rounds": 3})
+    def below(rounds: int) -> None: ...
+
+    found = app.schedules()
+
+    assert [(s.name, s.job, s.queue, dict(s.args)) for s in found.schedules] == [
+        ("above", "digest", "mail", {}),
+        ("below", "report", "default", {"rounds": 3}),
+    ]
+    assert found.origins["above"] == f"{__name__}:{above.__qualname__}"
+    assert asyncio.iscoroutinefunction(above)
+
+
+def test_a_schedule_by_a_plain_call_goes_to_its_types_queue() -> None:
+    app = App()
+    app.job("mail", queue="post")(print)
+
+    app.schedule("known", job="mail", every="1h")
+    app.schedule("of.another.process", job="elsewhere", every="1h")
+
+    found = app.schedules()
+    assert [(s.job, s.queue) for s in found.schedules] == [
+        ("mail", "post"),
+        ("elsewhere", "default"),
+    ]
+    assert found.origins["known"].startswith(f"{__name__}:")
+
+
+def test_an_app_without_schedules_has_a_set_without_any() -> None:
+    assert App().schedules().schedules == ()
+    assert App().schedules().code == frozenset()
+
+
+MODULE = """
+from pillars import App
+app = App()
+
+@app.job("t")
+def handler(): ...
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "sentence"),
+    [
+        (
+            'app.schedule("a", job="t", crom="0 6 * * *", timezone="Berlin")',
+            "NAME cannot be imported: NAME:8: schedule 'a': crom: unknown key 'crom', did you mean",
+        ),
+        (
+            'app.schedule("a", every="1h")',
+            "NAME:8: schedule 'a' has no job: give `job=`, or decorate a handler with it",
+        ),
+        (
+            '@app.schedule("a", every="1h")\ndef other(): ...',
+            "NAME:other: schedule 'a': the function handles no job type: put it next to `@app.job`",
+        ),
+    ],
+)
+def test_a_faulty_schedule_stops_the_import_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, sentence: str
+) -> None:
+    name = f"scheduled_{abs(hash(last))}"
+    (tmp_path / f"{name}.py").write_text(MODULE + last)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(AppLoadError) as error:
+        load_app(f"{name}:app")
+
+    assert str(error.value).startswith(sentence.replace("NAME", name))
+
+
+def test_an_app_without_schedules_loads_no_parser_of_cron(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(MODULE)
+    code = "from pillars.app import *; load_app('plain:app'); sys.exit('croniter' in sys.modules)"
+
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pillars.server import api_cluster, api_jobs, api_queues, api_schedules
+from pillars.server import api_cluster, api_jobs, api_queues, api_schedule_life, api_schedules
 from pillars.server.auth import Gate
 from pillars.server.operations import route
 
@@ -18,6 +18,7 @@ OPERATIONS = (
     *api_jobs.OPERATIONS,
     *api_queues.OPERATIONS,
     *api_schedules.OPERATIONS,
+    *api_schedule_life.OPERATIONS,
     *api_cluster.OPERATIONS,
 )
 

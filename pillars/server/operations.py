@@ -99,6 +99,7 @@ class Operation:
         answer: JSON schema of the body of a success.
         statuses: those of a success; NO_CONTENT has no body.
         errors: further statuses it may answer with, as problems.
+        patience: seconds it may take where that is more than others may.
     """
 
     method: str
@@ -111,6 +112,7 @@ class Operation:
     query: tuple[Field, ...] = ()
     body: Body | None = None
     errors: tuple[int, ...] = ()
+    patience: float | None = None
 
     @property
     def writes(self) -> bool:
@@ -137,7 +139,7 @@ def route(
         if operation.writes:
             authorize(request)
         call = await _read(request, operation)
-        async with asyncio.timeout(context.patience):
+        async with asyncio.timeout(operation.patience or context.patience):
             answer = await operation.handler(context, call)
         if answer.status == HTTPStatus.NO_CONTENT:
             return web.Response(status=answer.status)

@@ -17,7 +17,9 @@ from uuid import uuid4
 import psycopg
 from aiohttp import web
 
+from pillars.cron.backfill import BackfillError
 from pillars.cron.book import ScheduleConflictError, ScheduleNotFoundError
+from pillars.cron.life import FireError
 from pillars.ground.errors import PillarsError
 from pillars.queue.desk import JobNotFoundError, JobStateError
 from pillars.queue.jobs import JobError
@@ -253,4 +255,6 @@ _OURS: dict[type[PillarsError], tuple[int, str]] = {
     QueueLimitError: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_queue"),
     ScheduleNotFoundError: (HTTPStatus.NOT_FOUND, "schedule_not_found"),
     ScheduleConflictError: (HTTPStatus.CONFLICT, "schedule_conflict"),
+    BackfillError: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_backfill"),
+    FireError: (HTTPStatus.CONFLICT, "schedule_busy"),
 }

@@ -1,13 +1,23 @@
-"""The schedules a request asks for: the keys of the YAML files, read by the same definition."""
+"""The schedules a request speaks of: by name, or by the keys of the files and their definition."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pillars.cron.book import ScheduleNotFoundError
 from pillars.cron.definition import parse_schedule
 from pillars.cron.faults import ScheduleError
 from pillars.cron.schema import schedule_schema
-from pillars.server.fields import Field, array, escape_pointer, kind_of, object_schema, read_object
+from pillars.server.fields import (
+    Field,
+    array,
+    escape_pointer,
+    integer_text,
+    kind_of,
+    object_schema,
+    read_object,
+    require_storable,
+)
 from pillars.server.problems import MOST_FAULTS, Fault, at, invalid
 
 if TYPE_CHECKING:
@@ -15,8 +25,26 @@ if TYPE_CHECKING:
 
     from pillars.cron.definition import Schedule
     from pillars.cron.faults import Fault as CronFault
+    from pillars.server.operations import Call
 
+SCHEDULES = "/api/v1/schedules"
+ONE = f"{SCHEDULES}/{{name}}"
 MOST_SCHEDULES = 1_000
+DEFAULT_PAGE, LONGEST_PAGE = 100, 1_000
+
+
+def name_of(call: Call) -> str:
+    """Return the name in a path.
+
+    Raises:
+        ScheduleNotFoundError: no schedule can have it.
+    """
+    name = call.path["name"]
+    try:
+        require_storable(name)
+    except ValueError:
+        raise ScheduleNotFoundError(f"there is no schedule {name[:100]!r}") from None
+    return name
 
 
 def read_unnamed(value: object, faults: list[Fault]) -> dict[str, Any]:
@@ -111,3 +139,9 @@ def _pointed(fault: CronFault, given: Mapping[str, Any]) -> Fault:
 
 
 _BATCH = Field("schedules", "the schedules", {"type": "array"}, array, required=True)
+LIMIT = Field(
+    "limit",
+    f"how many; default {DEFAULT_PAGE}",
+    {"type": "integer", "minimum": 1, "maximum": LONGEST_PAGE},
+    integer_text(1, LONGEST_PAGE),
+)

@@ -320,12 +320,15 @@ async def test_a_files_schedule_is_paused_and_resumed(client: Client, database: 
         ("POST", "/nobody/resume"),
         ("POST", "/nobody/fire"),
         ("GET", "/nobody/history"),
+        ("POST", "/nobody/backfill"),
         ("GET", "/nobody/next"),
         ("POST", "/a%00b/pause"),
     ],
 )
 async def test_what_is_not_there_is_not_found(client: Client, method: str, path: str) -> None:
-    status, problem = await call(client, method, path)
+    body = YESTERYEAR if path.endswith("backfill") else ...
+
+    status, problem = await call(client, method, path, body)
 
     assert (status, problem["code"]) == (404, "schedule_not_found")
 
@@ -398,6 +401,49 @@ async def test_a_bad_query_of_history_is_refused(dry: Client, query: str, parame
     status, problem = await call(dry, "GET", f"/a/history?{query}")
 
     assert (status, pointers(problem)) == (422, [parameter])
+
+
+YESTERYEAR = {"from": "2020-01-01", "to": "2020-01-01T05:00:00Z"}
+
+
+async def test_a_backfill_enqueues_past_ticks_once(
+    client: Client, sql: psycopg.Connection[Any]
+) -> None:
+    await call(client, "PUT", "/a", HOURLY)
+    jobs = "SELECT count(*) FROM pillars.jobs WHERE extract(year FROM fire_at) = 2020"
+
+    _, counted = await call(client, "POST", "/a/backfill", {**YESTERYEAR, "dry_run": True})
+    assert (counted["ticks"], counted["enqueued"]) == (5, 5)
+    assert sql.execute(jobs).fetchone() == (0,)
+
+    for enqueued in (5, 0):
+        status, done = await call(client, "POST", "/a/backfill", {**YESTERYEAR, "pace": 2})
+        assert (status, done["ticks"], done["enqueued"]) == (200, 5, enqueued)
+        assert sql.execute(jobs).fetchone() == (5,)
+
+
+@pytest.mark.parametrize(
+    ("body", "faulty"),
+    [
+        ({}, ["#/from", "#/to"]),
+        ({**YESTERYEAR, "pace": 0, "dry_run": 1}, ["#/pace", "#/dry_run"]),
+        ({**YESTERYEAR, "from": "0001-01-01", "till": "now"}, ["#/from", "#/till"]),
+    ],
+)
+async def test_a_bad_span_is_refused(dry: Client, body: dict[str, Any], faulty: list[str]) -> None:
+    status, problem = await call(dry, "POST", "/a/backfill", body)
+
+    assert (status, sorted(pointers(problem))) == (422, sorted(faulty))
+
+
+async def test_a_span_that_reaches_into_the_future_is_refused(client: Client) -> None:
+    await call(client, "PUT", "/a", HOURLY)
+
+    body = {"from": "2020-01-01", "to": "2999-01-01"}
+    status, problem = await call(client, "POST", "/a/backfill", body)
+
+    assert (status, problem["code"]) == (422, "invalid_backfill")
+    assert "lies in the future" in problem["detail"]
 
 
 # ---- look

@@ -1,0 +1,170 @@
+"""How late ticks were: during each fault, and while nothing happened; and a picture of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ops.chaos.evidence import Deed, Evidence
+
+STEADY = "(nothing)"
+# What was just being worked on when it happened is part of it.
+_BEFORE = 1.0
+_WIDTH, _HEIGHT, _MARGIN = 1200, 360, 50
+
+
+class Tick(NamedTuple):
+    """A tick that became work; seconds, 0 where it was in time.
+
+    `late` is from its instant to the commit of its job, `delay` from when it was due to start to
+    when a handler had begun; -1 where none did.
+    """
+
+    fire_at: float
+    ahead: bool
+    late: float
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Lateness in all windows of one fault; seconds.
+
+    Attributes:
+        fault: its name.
+        times: how often it was done.
+        ticks: how many fell into its windows: from just before it until a lease after it was over.
+        late: how many, of those enqueued ahead, had no job at their instant.
+        late_max: the worst of those.
+        others_max: the worst of those enqueued at their time.
+        delay_p99: of the start of those enqueued ahead.
+        delay_max: the worst of those.
+    """
+
+    fault: str
+    times: int
+    ticks: int
+    late: int
+    late_max: float
+    others_max: float
+    delay_p99: float
+    delay_max: float
+
+
+def ticks_of(evidence: Evidence) -> list[Tick]:
+    """Return the ticks of the schedules whose completeness is checked, in order."""
+    loads = {each.name: each for each in evidence.loads if not each.edited}
+    began: dict[int, float] = {}
+    for run in evidence.runs:
+        began[run.job_id] = min(run.began, began.get(run.job_id, run.began))
+    found = []
+    for job in evidence.jobs:
+        load = loads.get(job.schedule or "")
+        if load is None or job.fire_at is None or job.state in {"missed", "skipped"}:
+            continue
+        if job.fire_at > evidence.until:
+            continue
+        # A later attempt has a later time; the first one's is the tick itself, but for jitter.
+        due = job.fire_at + load.jitter
+        delay = max(0.0, began[job.id] - due) if job.id in began else -1.0
+        found.append(Tick(job.fire_at, load.ahead, max(0.0, job.created_at - job.fire_at), delay))
+    return sorted(found)
+
+
+def figures(evidence: Evidence) -> list[Figures]:
+    """Return the figures of each fault, and of the time between."""
+    windows: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for deed in evidence.deeds:
+        windows[deed.fault].append((deed.at - _BEFORE, deed.until + evidence.lease))
+    ticks = ticks_of(evidence)
+    found = [
+        _figures(fault, len(spans), [tick for tick in ticks if _within(tick, spans)])
+        for fault, spans in sorted(windows.items())
+    ]
+    everything = [span for spans in windows.values() for span in spans]
+    steady = [tick for tick in ticks if not _within(tick, everything)]
+    return [_figures(STEADY, 0, steady), *found]
+
+
+def picture(evidence: Evidence) -> str:
+    """Return an SVG: for each second the worst lateness and start delay, and each fault."""
+    ticks = ticks_of(evidence)
+    if not ticks:
+        return "<svg xmlns='http://www.w3.org/2000/svg'/>"
+    start, end = ticks[0].fire_at, ticks[-1].fire_at + 1
+    top = max(1.0, *(max(tick.late, tick.delay) for tick in ticks))
+
+    def x(at: float) -> float:
+        return _MARGIN + (min(max(at, start), end) - start) / (end - start) * (_WIDTH - 2 * _MARGIN)
+
+    def y(seconds: float) -> float:
+        return _HEIGHT - _MARGIN - max(0.0, seconds) / top * (_HEIGHT - 2 * _MARGIN)
+
+    late: defaultdict[float, float] = defaultdict(float)
+    delay: defaultdict[float, float] = defaultdict(float)
+    for tick in ticks:
+        if tick.ahead:
+            late[tick.fire_at] = max(late[tick.fire_at], tick.late)
+            delay[tick.fire_at] = max(delay[tick.fire_at], tick.delay)
+    marks = [_mark(deed, x(deed.at), x(deed.until)) for deed in evidence.deeds]
+    lines = [
+        _line([(x(at), y(value)) for at, value in sorted(series.items())], colour)
+        for series, colour in ((delay, "#4477aa"), (late, "#cc3311"))
+    ]
+    return "\n".join(
+        [
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+                'font-family="sans-serif" font-size="11">'
+            ),
+            f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+            *marks,
+            *lines,
+            f'<text x="4" y="{y(top):.0f}">{top:.1f} s</text>',
+            f'<text x="4" y="{y(0):.0f}">0 s</text>',
+            (
+                f'<text x="{_MARGIN}" y="{_HEIGHT - 8}">worst of each second, schedules enqueued '
+                'ahead: <tspan fill="#cc3311">job written late</tspan>, '
+                '<tspan fill="#4477aa">handler begun late</tspan>; '
+                f"{end - start:.0f} s in all</text>"
+            ),
+            "</svg>",
+        ]
+    )
+
+
+def _figures(fault: str, times: int, ticks: Sequence[Tick]) -> Figures:
+    ahead = [tick for tick in ticks if tick.ahead]
+    delays = sorted(tick.delay for tick in ahead if tick.delay >= 0)
+    return Figures(
+        fault=fault,
+        times=times,
+        ticks=len(ticks),
+        late=sum(tick.late > 0 for tick in ahead),
+        late_max=max((tick.late for tick in ahead), default=0.0),
+        others_max=max((tick.late for tick in ticks if not tick.ahead), default=0.0),
+        delay_p99=delays[int(len(delays) * 0.99)] if delays else 0.0,
+        delay_max=delays[-1] if delays else 0.0,
+    )
+
+
+def _within(tick: Tick, spans: Sequence[tuple[float, float]]) -> bool:
+    return any(since <= tick.fire_at <= until for since, until in spans)
+
+
+def _mark(deed: Deed, left: float, right: float) -> str:
+    return (
+        f'<rect x="{left:.1f}" y="{_MARGIN}" width="{max(1.0, right - left):.1f}" '
+        f'height="{_HEIGHT - 2 * _MARGIN}" fill="#ddcc77" opacity="0.4"/>'
+        f'<text x="{left:.1f}" y="{_MARGIN - 4}" '
+        f'transform="rotate(-30 {left:.1f} {_MARGIN - 4})">{deed.fault}</text>'
+    )
+
+
+def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{path}" fill="none" stroke="{colour}"/>'

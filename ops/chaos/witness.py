@@ -1,0 +1,131 @@
+"""What goes on while the faults happen: a trickle of jobs, edits, and a look at the sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import psycopg
+
+from ops.chaos.evidence import Pin
+from ops.chaos.load import EDITED
+from pillars.cron.life import pause, resume
+from pillars.db.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pillars.ground.events import Event
+    from pillars.ground.settings import Secret
+
+TRICKLE_EVERY = 0.2
+EDIT_EVERY = 1.0
+LOOK_EVERY = 0.5
+_NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_ENQUEUE: dict[str, LiteralString] = {
+    "plain": "SELECT pillars.enqueue('nemesis.step')",
+    # Held for two seconds, and asked for more often than that.
+    "unique": "SELECT pillars.enqueue('nemesis.step', run_at => now() + interval '2 s', "
+    "unique_key => 'nemesis')",
+    "limited": "SELECT pillars.enqueue('nemesis.step', '{\"seconds\": 0.5}', "
+    "concurrency_key => 'nemesis', concurrency_limit => 2)",
+    "flaky": "SELECT pillars.enqueue('nemesis.flaky')",
+    "hopeless": "SELECT pillars.enqueue('nemesis.hopeless')",
+}
+_TURNS = ("plain", "limited", "unique", "limited", "limited", "flaky", "unique", "hopeless")
+_SESSIONS: LiteralString = """
+SELECT application_name, left(query, 60), CASE WHEN backend_xmin IS NOT NULL
+    OR backend_xid IS NOT NULL
+    THEN extract(epoch FROM clock_timestamp() - xact_start)::float8 ELSE 0 END
+FROM pg_stat_activity WHERE application_name LIKE 'pillars %'
+"""
+
+
+class Witness:
+    """Does its work until cancelled, whatever becomes of the database meanwhile."""
+
+    def __init__(self, dsn: Secret) -> None:
+        """Go to the database directly."""
+        self._dsn = dsn
+        self.acknowledged: set[int] = set()
+        self.paused: list[tuple[str, float, float]] = []
+        self.sessions: list[tuple[float, int]] = []
+        self.samples = 0
+        self._pins: dict[str, Pin] = {}
+
+    @property
+    def pins(self) -> list[Pin]:
+        """The longest that each session was seen to hold back the oldest transaction."""
+        return list(self._pins.values())
+
+    async def trickle(self) -> None:
+        """Enqueue jobs of all kinds, a few a second; note those that were acknowledged."""
+        for kind in itertools.cycle(_TURNS):
+            self.acknowledged.update(job_id for (job_id,) in await self._ask(_ENQUEUE[kind]))
+            await asyncio.sleep(TRICKLE_EVERY)
+
+    async def edit(self) -> None:
+        """Pause and resume schedules; note when each was surely paused."""
+        database = Database(self._dsn, "nemesis", _nobody)
+        try:
+            for number in itertools.cycle(range(EDITED)):
+                name = f"edited-{number}"
+                await _until_done(pause, database, name)
+                since = await self._now()
+                await asyncio.sleep(EDIT_EVERY)
+                until = await self._now()
+                await _until_done(resume, database, name)
+                self.paused.append((name, since, until))
+        finally:
+            await database.close()
+
+    async def look(self) -> None:
+        """Look at our sessions again and again."""
+        while True:
+            if rows := await self._ask(_SESSIONS):
+                self._note(rows)
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _note(self, rows: list[tuple[Any, ...]]) -> None:
+        self.samples += 1
+        self.sessions.append((time.time(), len(rows)))
+        for application, query, seconds in rows:
+            if seconds > getattr(self._pins.get(application), "seconds", 0):
+                self._pins[application] = Pin(application, seconds, " ".join(query.split()))
+
+    async def _now(self) -> float:
+        while not (rows := await self._ask(_NOW)):
+            pass
+        return float(rows[0][0])
+
+    async def _ask(self, query: LiteralString) -> list[tuple[Any, ...]]:
+        """Return the rows of a query over a connection of its own; none if that fails."""
+        try:
+            async with (
+                asyncio.timeout(5),
+                await psycopg.AsyncConnection.connect(
+                    self._dsn.reveal(), autocommit=True, application_name="nemesis"
+                ) as connection,
+            ):
+                return await (await connection.execute(query)).fetchall()
+        except (psycopg.OperationalError, TimeoutError):
+            await asyncio.sleep(LOOK_EVERY)
+            return []
+
+
+async def _until_done(
+    verb: Callable[[Database, str], Awaitable[None]], database: Database, name: str
+) -> None:
+    while True:
+        try:
+            await verb(database, name)
+        except (psycopg.Error, TimeoutError):
+            await asyncio.sleep(LOOK_EVERY)
+        else:
+            return
+
+
+def _nobody(_: Event) -> None:
+    pass

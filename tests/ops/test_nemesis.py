@@ -1,0 +1,66 @@
+"""A short run of the nemesis, and what its command says of bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops.chaos.broken import BREAKS, change
+from pillars.db.statements import load_statements
+
+REPOSITORY = Path(__file__).parents[2]
+SEED = 7
+
+
+def nemesis(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ops.chaos", *arguments],
+        capture_output=True,
+        check=False,
+        cwd=REPOSITORY,
+        text=True,
+    )
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_no_fault_of_a_short_run_breaks_an_invariant(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+
+    done = nemesis(
+        *("--seconds", "25", "--seed", str(SEED), "--schedules", "32", "--json", str(report)),
+        *("--crons", "3", "--workers", "2", "--lease", "2", "--lookahead", "2"),
+        *("--faults", "kill-two,stop-worker-long,cut,db-restart"),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(report.read_text())
+    assert [verdict["name"] for verdict in said["invariants"]] == [f"I{n}" for n in range(1, 9)]
+    assert all(verdict["checked"] > 0 for verdict in said["invariants"])
+    assert len(said["deeds"]) >= 3
+
+
+def test_a_fault_that_does_not_exist_is_named_with_those_that_do() -> None:
+    done = nemesis("--faults", "kill-corn")
+
+    assert done.returncode == 2
+    assert "there is no fault 'kill-corn': choose of kill-cron, kill-worker" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(BREAKS))
+def test_each_guard_that_can_be_taken_out_is_there(name: str) -> None:
+    statements = {
+        **load_statements("pillars.cluster"),
+        **load_statements("pillars.cron"),
+        **load_statements("pillars.queue"),
+    }
+
+    changed = change(statements, [name])
+
+    assert {key for key in statements if changed[key] != statements[key]} == {
+        statement for statement, _, _ in BREAKS[name][1]
+    }

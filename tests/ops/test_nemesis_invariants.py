@@ -1,0 +1,235 @@
+"""Each check of the nemesis passes a run that went well, and fails the same one doctored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ops.chaos.evidence import Deed, Evidence, Job, Line, Pin, Ring, RingChange, Run
+from ops.chaos.invariants import (
+    SESSIONS_OF_A_PROCESS,
+    each_job_ends_once,
+    each_tick_once,
+    judge,
+    no_tick_lost,
+    nobody_expelled_wrongly,
+    nothing_early,
+    nothing_pinned,
+    nothing_unexpected,
+    ring_is_whole,
+)
+from ops.chaos.load import Load
+
+EPOCH = 1_800_000_000.0
+LEASE = 5.0
+TICKS = range(1, 11)
+
+
+def job(number: int, at: float, **fields: object) -> Job:
+    """A job that ran half a second after its time."""
+    due = EPOCH + at
+    row = Job(
+        id=number,
+        type="nemesis.step",
+        schedule=None,
+        fire_at=None,
+        fire_until=None,
+        run_at=due,
+        created_at=due - LEASE,
+        started_at=due + 0.5,
+        finished_at=due + 0.6,
+        state="succeeded",
+        attempt=1,
+        answered=1,
+    )
+    return replace(row, **fields)  # type: ignore[arg-type]
+
+
+def run(number: int, at: float, attempt: int = 1) -> Run:
+    """What a handler left of a job, half a second after its time."""
+    return Run(number, attempt, 1, EPOCH + at + 0.51, EPOCH + at + 0.59)
+
+
+def line(event: str, at: float, level: str = "warning", **fields: object) -> Line:
+    return Line("cron-1.1", EPOCH + at, level, event, event, fields)
+
+
+def every_tick() -> list[Job]:
+    return [job(tick, tick, schedule="one", fire_at=EPOCH + tick) for tick in TICKS]
+
+
+GOOD = Evidence(
+    lease=LEASE,
+    until=EPOCH + 10.5,
+    loads=[Load("one", 1)],
+    created={"one": EPOCH + 0.5},
+    jobs=[
+        *every_tick(),
+        job(20, 3, unique_key="u", created_at=EPOCH + 1),
+        job(21, 6, unique_key="u", created_at=EPOCH + 4),
+        job(30, 3, concurrency_key="k", concurrency_limit=1),
+        job(31, 4, concurrency_key="k", concurrency_limit=1),
+    ],
+    runs=[run(number, number) for number in TICKS]
+    + [run(20, 3), run(21, 6), run(30, 3), run(31, 4)],
+    ring=Ring(("a",) * 2048 + ("b",) * 2048, frozenset("ab")),
+    ring_log=[
+        RingChange(1, "join", "cron-1", 4096, 1, EPOCH),
+        RingChange(2, "join", "cron-2", 2048, 2, EPOCH),
+    ],
+    lines=[
+        line("MemberJoined", 0, "info", member_id="dead"),
+        line("MemberExpelled", 8, member_id="dead", member_name="cron-1"),
+    ],
+    deeds=[Deed("kill-cron", EPOCH + 2, EPOCH + 4, ("cron-1.1",))],
+    acknowledged=frozenset({20, 21, 30, 31}),
+    paused=[],
+    pins=[Pin("pillars cron-1", 0.1, "SELECT")],
+    sessions=[(EPOCH, 20)],
+    samples=1,
+    processes=2,
+    exits={"cron-2.1": 0},
+)
+
+
+def without(number: int) -> list[Job]:
+    return [each for each in GOOD.jobs if each.id != number]
+
+
+def changed(number: int, **fields: object) -> list[Job]:
+    return [
+        replace(each, **fields) if each.id == number else each  # type: ignore[arg-type]
+        for each in GOOD.jobs
+    ]
+
+
+def test_a_run_that_went_well_breaks_nothing() -> None:
+    verdicts = judge(GOOD)
+
+    assert [verdict.violations for verdict in verdicts] == [[]] * 8
+    assert all(verdict.checked for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("check", "doctored"),
+    [
+        pytest.param(
+            each_tick_once,
+            {"jobs": [*GOOD.jobs, job(99, 3, schedule="one", fire_at=EPOCH + 3)]},
+            id="a tick with two jobs",
+        ),
+        pytest.param(
+            each_tick_once,
+            {"jobs": [*GOOD.jobs, job(99, 3.5, schedule="one", fire_at=EPOCH + 3.5)]},
+            id="a tick that the schedule does not have",
+        ),
+        pytest.param(no_tick_lost, {"jobs": without(5)}, id="a tick in the middle missing"),
+        pytest.param(no_tick_lost, {"jobs": without(10)}, id="the last tick missing"),
+        pytest.param(no_tick_lost, {"jobs": without(1)}, id="the first tick missing"),
+        pytest.param(no_tick_lost, {"jobs": changed(5, state="missed")}, id="a tick given up"),
+        pytest.param(no_tick_lost, {"created": {}}, id="a schedule that was never applied"),
+        pytest.param(
+            nothing_early,
+            {"jobs": changed(5, started_at=EPOCH + 4.9)},
+            id="a job claimed before its time",
+        ),
+        pytest.param(
+            nothing_early,
+            {"runs": [*GOOD.runs, Run(5, 1, 1, EPOCH + 4.9, None)]},
+            id="a handler begun before the tick",
+        ),
+        pytest.param(
+            nothing_early,
+            {"paused": [("one", EPOCH + 4.5, EPOCH + 5.5)]},
+            id="a schedule that fired while it was paused",
+        ),
+        pytest.param(
+            ring_is_whole,
+            {"ring": Ring((None, *GOOD.ring.owners[1:]), GOOD.ring.crons)},
+            id="a slot without an owner",
+        ),
+        pytest.param(
+            ring_is_whole,
+            {"ring": Ring(("a",) * 2046 + ("b",) * 2050, GOOD.ring.crons)},
+            id="unequal shares",
+        ),
+        pytest.param(
+            ring_is_whole,
+            {"ring": Ring(GOOD.ring.owners, frozenset("abc"))},
+            id="a cron without a share",
+        ),
+        pytest.param(
+            ring_is_whole,
+            {"ring_log": [RingChange(3, "leave", "cron-3", 2049, 2, EPOCH)]},
+            id="more slots moved than needed",
+        ),
+        pytest.param(ring_is_whole, {"unsettled": ["all are members"]}, id="no rest"),
+        pytest.param(nobody_expelled_wrongly, {"deeds": []}, id="expelled for nothing"),
+        pytest.param(
+            nobody_expelled_wrongly,
+            {"deeds": [Deed("db-down", EPOCH + 2, EPOCH + 8)]},
+            id="expelled for what the database did",
+        ),
+        pytest.param(
+            nobody_expelled_wrongly,
+            {"deeds": [Deed("stop-short", EPOCH + 7, EPOCH + 9, ("cron-1.1",))]},
+            id="expelled before the lease was over",
+        ),
+        pytest.param(
+            each_job_ends_once, {"jobs": without(20)}, id="an acknowledged job that is gone"
+        ),
+        pytest.param(
+            each_job_ends_once,
+            {"jobs": changed(20, state="running", finished_at=None)},
+            id="a job that did not end",
+        ),
+        pytest.param(each_job_ends_once, {"jobs": changed(20, state="dead")}, id="a job given up"),
+        pytest.param(
+            each_job_ends_once,
+            {"runs": [each for each in GOOD.runs if each.job_id != 20]},
+            id="a success that never ran",
+        ),
+        pytest.param(
+            each_job_ends_once,
+            {"jobs": changed(20, attempt=2), "runs": [*GOOD.runs, run(20, 5, attempt=2)]},
+            id="the result of an attempt that was taken away",
+        ),
+        pytest.param(
+            each_job_ends_once,
+            {"jobs": changed(21, created_at=EPOCH + 2)},
+            id="a unique key held twice",
+        ),
+        pytest.param(
+            each_job_ends_once,
+            {"runs": [run(31, 3) if each.job_id == 31 else each for each in GOOD.runs]},
+            id="a concurrency limit exceeded",
+        ),
+        pytest.param(
+            nothing_pinned, {"pins": [Pin("pillars cron-1", 6.0, "SELECT")]}, id="a long pin"
+        ),
+        pytest.param(
+            nothing_unexpected,
+            {"lines": [line("ScheduleBroken", 3, "error")]},
+            id="an error in a log",
+        ),
+        pytest.param(
+            nothing_unexpected, {"lines": [line("LoopFailed", 30)]}, id="a failure without a fault"
+        ),
+        pytest.param(
+            nothing_unexpected,
+            {"lines": [Line("cron-1.1", 0.0, "raw", None, "Traceback")]},
+            id="a line that is no log line",
+        ),
+        pytest.param(nothing_unexpected, {"exits": {"cron-2.1": 1}}, id="a bad exit code"),
+        pytest.param(
+            nothing_unexpected,
+            {"sessions": [(EPOCH, 2 * SESSIONS_OF_A_PROCESS + 1)]},
+            id="sessions that pile up",
+        ),
+    ],
+)
+def test_a_doctored_run_is_found_out(check: object, doctored: dict[str, object]) -> None:
+    verdict = check(replace(GOOD, **doctored))  # type: ignore[operator,arg-type]
+
+    assert len(verdict.violations) >= 1

@@ -53,6 +53,9 @@ def main() -> int:
         Path(arguments.json).write_text(
             json.dumps(_report(plan, evidence, verdicts, late), indent=2, default=str) + "\n"
         )
+    if plan.keep is not None:
+        kept = json.dumps(asdict(evidence), default=list)
+        (plan.keep / "evidence.json").write_text(kept + "\n")
     if arguments.picture:
         Path(arguments.picture).write_text(picture(evidence) + "\n")
     return 1 if any(verdict.violations for verdict in verdicts) else 0
@@ -78,7 +81,7 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--break", dest="broken", default="", metavar="A,B", help="take guards out")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts and figures")
     parser.add_argument("--picture", metavar="FILE", help="write an SVG of lateness over time")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the logs there")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and evidence there")
     arguments = parser.parse_args()
     faults = tuple(arguments.faults.split(",")) if arguments.faults else tuple(FAULTS)
     for given, known, what in (

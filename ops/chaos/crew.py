@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 # A process that was asked to stop drains for 25 s at most, and leaves.
 PATIENCE = 45.0
+_LOOK_EVERY = 0.05
 
 
 @dataclass(slots=True)
@@ -100,6 +102,15 @@ class Crew:
         """Send a signal to a process."""
         self._current[name].process.send_signal(number)
 
+    async def joined(self, name: str) -> None:
+        """Wait until a process says that it is a member, for PATIENCE at most."""
+        log = self._current[name].log
+        deadline = time.monotonic() + PATIENCE
+        while b'"MemberJoined"' not in log.read_bytes():
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(_LOOK_EVERY)
+
     async def kill(self, name: str) -> None:
         """End a process without a word."""
         self.signal(name, signal.SIGKILL)
@@ -131,5 +142,5 @@ class Crew:
         # Looked at, not waited for in a thread: a wait that is given up would leave its thread.
         process = self._current[name].process
         while (code := process.poll()) is None:  # noqa: ASYNC110 - nothing tells of an end
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_LOOK_EVERY)
         return code

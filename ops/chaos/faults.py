@@ -93,7 +93,7 @@ async def kill_two(ground: Field) -> None:
 
 
 async def kill_crons(ground: Field) -> None:
-    """Kill all crons at once, start them again before their look-ahead is used up or after."""
+    """Kill all crons at once, start them again later."""
     await _kill(ground, "kill-crons", ground.crew.alive("cron"))
 
 
@@ -118,21 +118,22 @@ async def stop_worker_long(ground: Field) -> None:
 
 
 async def roll(ground: Field) -> None:
-    """Restart all crons and workers in order, one after another."""
+    """Restart all crons and workers in order, each when the one before has joined."""
     since = time.time()
     for name in [*ground.crew.alive("cron"), *ground.crew.alive("worker")]:
         await ground.crew.stop([name])
         ground.crew.start(name)
+        await ground.crew.joined(name)
     ground.did("roll", since)
 
 
 async def storm(ground: Field) -> None:
-    """Let many crons join at once, and leave at once."""
+    """Let several crons join at once, and leave at once."""
     since = time.time()
     names = [f"cron-storm{number}" for number in range(1, _STORM + 1)]
     for name in names:
         ground.crew.start(name)
-    await ground.wait(3.0, 5.0)
+    await asyncio.gather(*(ground.crew.joined(name) for name in names))
     await ground.crew.stop(names)
     ground.did("storm", since)
 
@@ -203,6 +204,7 @@ async def _kill(ground: Field, fault: str, names: Sequence[str]) -> None:
     await ground.wait(0.0, ground.lease + 2.0)
     for name in names:
         ground.crew.start(name)
+    await asyncio.gather(*(ground.crew.joined(name) for name in names))
     ground.did(fault, since, harmed)
 
 

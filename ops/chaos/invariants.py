@@ -269,7 +269,7 @@ def _check_concurrency(
     """Count, at the start of each run, how many of its key were under way.
 
     Left out are attempts that were lost with their worker: whoever was taken for dead may still be
-    at work, that is what `at least once` means.
+    at work, that is what `at least once` means; and those whose end the database did not take.
     """
     by_key: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     limits: dict[str, int] = {}
@@ -278,9 +278,8 @@ def _check_concurrency(
             continue
         limits[job.concurrency_key] = job.concurrency_limit
         for run in runs[job.id]:
-            ended = run.ended if run.ended is not None else job.finished_at
-            if run.attempt == job.attempt and ended is not None:
-                by_key[job.concurrency_key].append((run.began, ended))
+            if run.attempt == job.attempt and run.ended is not None:
+                by_key[job.concurrency_key].append((run.began, run.ended))
     for key, spans in by_key.items():
         changes = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
         busy = 0
@@ -307,4 +306,5 @@ def _expected(line: Line, evidence: Evidence) -> bool:
         for deed in evidence.deeds
         if deed.fault.startswith(("db", "terminate", "cut", "slow", "stop", "kill"))
     )
-    return line.level == "warning" and line.event in _NOISE and troubled
+    known = line.event in _NOISE or line.fields.get("logger") == "psycopg.pool"
+    return line.level == "warning" and known and troubled

@@ -60,6 +60,9 @@ async def _recorded() -> AsyncIterator[None]:
     who = (job.id, job.attempt, os.getpid())
     async with app.database.connection() as connection:
         await connection.execute(_BEGIN, who)
-    yield
-    async with app.database.connection() as connection:
-        await connection.execute(_END, who)
+    try:
+        yield
+    finally:
+        # Also where it fails or is cancelled: whoever counts what runs at once needs its end.
+        async with app.database.connection() as connection:
+            await connection.execute(_END, who)

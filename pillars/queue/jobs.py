@@ -11,7 +11,7 @@ from pillars.db.statements import load_statements
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from pillars.queue.retry import RetryPolicy
@@ -84,6 +84,34 @@ def check_job(job: NewJob) -> str:
     Raises:
         JobError: what is wrong and how to mend it.
     """
+    _check_fields(job)
+    return _encode(job)
+
+
+def check_jobs(jobs: Sequence[NewJob]) -> str:
+    """Return the args of all as the text of one JSON array.
+
+    Raises:
+        JobError: what is wrong with one and how to mend it.
+    """
+    for job in jobs:
+        _check_fields(job)
+    try:
+        text = _json([dict(job.args) for job in jobs])
+    except (TypeError, ValueError):
+        text = None
+    if text is None or len(text) > LONGEST_ARGS or "\\u0000" in text:
+        # One of them may be at fault: only one by one it shows which.
+        text = f"[{','.join(map(_encode, jobs))}]"
+    return text
+
+
+def queue_of(job: NewJob) -> str:
+    """Return the queue the job goes to."""
+    return DEFAULT_QUEUE if job.queue is None else job.queue
+
+
+def _check_fields(job: NewJob) -> None:
     for what, value in (("type", job.type), ("queue", queue_of(job))):
         if not isinstance(value, str) or not _NAME.fullmatch(value):
             raise JobError(
@@ -104,12 +132,6 @@ def check_job(job: NewJob) -> str:
     if job.delay is not None and not 0 <= job.delay <= _LONGEST_DELAY:
         raise JobError(f"delay {job.delay} is out of range: 0 to {_LONGEST_DELAY:,} seconds")
     _check_keys(job)
-    return _encode(job)
-
-
-def queue_of(job: NewJob) -> str:
-    """Return the queue the job goes to."""
-    return DEFAULT_QUEUE if job.queue is None else job.queue
 
 
 def _check_keys(job: NewJob) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pillars.db.arrays import text_array
 from pillars.db.notify import JOBS_CHANNEL
-from pillars.queue.jobs import DEFAULT_QUEUE, SQL, JobError, NewJob, check_job, queue_of
+from pillars.queue.jobs import DEFAULT_QUEUE, SQL, JobError, NewJob, check_job, check_jobs, queue_of
 from pillars.queue.states import JobId
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _row(job: NewJob) -> dict[str, Any]:
 
 def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
     return {
-        "args": text_array([check_job(job) for job in jobs]),
+        "args": check_jobs(jobs),
         "types": text_array([job.type for job in jobs]),
         "queues": _texts([None if job.queue == DEFAULT_QUEUE else job.queue for job in jobs]),
         "priorities": _given([job.priority or None for job in jobs]),

@@ -10,7 +10,7 @@ RETURNING id, run_at < now() + interval '1 second',
     CASE WHEN %(wake)s AND run_at < now() + interval '1 second' THEN pg_notify(%(channel)s, '') END
 
 -- name: enqueue
--- Insert jobs from parallel arrays, of which some may be shorter; returns their ids, and whether
+-- Insert jobs from parallel arrays, of which those but args and types may be shorter; returns their ids, and whether
 -- each is due soon. If one is, wakes the workers once for the batch where that is asked for: the
 -- instants of those that are for later they look up by themselves in time.
 WITH inserted AS (
@@ -18,11 +18,12 @@ WITH inserted AS (
     SELECT type, args, coalesce(queue, 'default'), coalesce(priority, 0::smallint),
         coalesce(run_at, now() + make_interval(secs => coalesce(delay, 0))),
         max_attempts, timeout, retry
-    FROM unnest(
-        %(types)s::text[], %(args)s::jsonb[], %(queues)s::text[], %(priorities)s::smallint[],
-        %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
-        %(timeouts)s::real[], %(retries)s::jsonb[]
-    ) AS new (type, args, queue, priority, run_at, delay, max_attempts, timeout, retry)
+    FROM ROWS FROM (
+        jsonb_array_elements(%(args)s::jsonb),
+        unnest(%(types)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+            %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
+            %(timeouts)s::real[], %(retries)s::jsonb[])
+    ) AS new (args, type, queue, priority, run_at, delay, max_attempts, timeout, retry)
     RETURNING id, run_at < now() + interval '1 second' AS soon
 )
 SELECT id, soon, (SELECT pg_notify(%(channel)s, '') FROM inserted WHERE soon AND %(wake)s LIMIT 1)
@@ -33,17 +34,19 @@ FROM inserted
 -- key is taken are left out, so each answer names the place of its job in the batch.
 WITH new AS MATERIALIZED (
     SELECT place, nextval(pg_get_serial_sequence('pillars.jobs', 'id')) AS id, type, args,
-        coalesce(queue, 'default') AS queue, coalesce(priority, 0::smallint) AS priority, max_attempts, timeout, retry, unique_key, unique_for, concurrency_key,
-        concurrency_limit, trace, expires_in,
+        coalesce(queue, 'default') AS queue, coalesce(priority, 0::smallint) AS priority,
+        max_attempts, timeout, retry, unique_key, unique_for, concurrency_key, concurrency_limit,
+        trace, expires_in,
         coalesce(run_at, now() + make_interval(secs => coalesce(delay, 0))) AS run_at
-    FROM unnest(
-        %(types)s::text[], %(args)s::jsonb[], %(queues)s::text[], %(priorities)s::smallint[],
-        %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
-        %(timeouts)s::real[], %(retries)s::jsonb[], %(unique_keys)s::text[],
-        %(unique_for)s::float8[], %(concurrency_keys)s::text[], %(concurrency_limits)s::smallint[],
-        %(expires_in)s::float8[], %(traces)s::text[]
+    FROM ROWS FROM (
+        jsonb_array_elements(%(args)s::jsonb),
+        unnest(%(types)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+            %(run_at)s::timestamptz[], %(delays)s::float8[], %(max_attempts)s::smallint[],
+            %(timeouts)s::real[], %(retries)s::jsonb[], %(unique_keys)s::text[],
+            %(unique_for)s::float8[], %(concurrency_keys)s::text[],
+            %(concurrency_limits)s::smallint[], %(expires_in)s::float8[], %(traces)s::text[])
     ) WITH ORDINALITY AS new (
-        type, args, queue, priority, run_at, delay, max_attempts, timeout, retry, unique_key,
+        args, type, queue, priority, run_at, delay, max_attempts, timeout, retry, unique_key,
         unique_for, concurrency_key, concurrency_limit, expires_in, trace, place
     )
 ), inserted AS (

@@ -12,6 +12,7 @@ from pillars.ground.events import JobsEnqueued
 from pillars.queue.claims import Claims, Ended
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import JobError, NewJob, check_job
+from pillars.queue.retry import RetryPolicy
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import Pruner
 from tests.helpers import new_member
@@ -166,6 +167,46 @@ async def test_a_job_that_is_claimed_too_late_is_marked_expired(
 def test_what_is_wrong_is_said_before_anything_is_sent(job: NewJob, sentence: str) -> None:
     with pytest.raises(JobError, match=sentence):
         check_job(job)
+
+
+async def test_jobs_of_a_batch_keep_each_its_own(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    retry = RetryPolicy(max_attempts=2)
+    await put(
+        database,
+        NewJob("a", {"text": 'say "hi", \\ \n {ü}'}, queue="q", priority=-3, timeout=1.5),
+        NewJob("b", {"n": [1, None]}, delay=60, max_attempts=4),
+        NewJob("c", retry=retry),
+    )
+
+    rows = sql.execute(
+        "SELECT type, args, queue, priority, timeout, run_at > now(), max_attempts, retry "
+        "FROM pillars.jobs ORDER BY id"
+    ).fetchall()
+    assert rows == [
+        ("a", {"text": 'say "hi", \\ \n {ü}'}, "q", -3, 1.5, False, None, None),
+        ("b", {"n": [1, None]}, "default", 0, None, True, 4, None),
+        ("c", {}, "default", 0, None, False, 2, retry.as_dict()),
+    ]
+
+
+async def test_only_the_args_of_one_job_are_limited_in_size(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    await put(database, *(NewJob("a", {"text": "x" * 600_000}) for _ in range(2)))
+    with pytest.raises(JobError, match="args of 'big' take"):
+        await put(database, NewJob("a"), NewJob("big", {"text": "x" * 1_100_000}))
+
+    assert count(sql) == 2
+
+
+@pytest.mark.parametrize("bad", [{"x": float("nan")}, {"x": object()}, {"x": "\0"}, 7])
+async def test_of_a_batch_the_job_whose_args_are_none_is_named(
+    database: Database, bad: Any
+) -> None:
+    with pytest.raises(JobError, match="args of 'bad'"):
+        await put(database, NewJob("a", {"text": "\\u0000"}), NewJob("bad", bad))
 
 
 def test_the_sql_function_returns_the_id_of_the_job_that_holds_the_key(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from pillars.db.database import Database
+    from pillars.queue.desk import Lateness
 
 _EVERY = 1.0
 _MEMBER_HEADINGS = ("ROLE", "NAME", "STATE", "PID", "SLOTS", "SCHEDULES", "HEARTBEAT", "URL")
@@ -46,7 +47,8 @@ async def _watch(arguments: argparse.Namespace) -> None:
 
 async def _state(database: Database) -> dict[str, Any]:
     from pillars.cluster.members import list_members, ring_state  # noqa: PLC0415
-    from pillars.queue.desk import list_queues  # noqa: PLC0415
+    from pillars.queue.desk import list_queues, recent_lateness  # noqa: PLC0415
+    from pillars.telemetry.snapshot import overdue_for  # noqa: PLC0415
 
     ring = await ring_state(database, changes=1)
     return {
@@ -66,6 +68,10 @@ async def _state(database: Database) -> dict[str, Any]:
             for member in await list_members(database)
         ],
         "queues": await list_queues(database),
+        "ticks": {
+            "overdue_for": await overdue_for(database),
+            "recent": await recent_lateness(database),
+        },
     }
 
 
@@ -87,10 +93,24 @@ def _picture(state: dict[str, Any]) -> Group:
     ]
     queues = queue_rows(state["queues"])
     ring = state["ring"]
-    parts: list[Any] = [f"ring version {ring['version']}, {ring['slots']:,} slots", ""]
+    parts: list[Any] = [
+        f"ring version {ring['version']}, {ring['slots']:,} slots",
+        _ticks_in_words(**state["ticks"]),
+        "",
+    ]
     parts.append(
         table(_MEMBER_HEADINGS, members) if members else "no process is alive: run `pillars up`",
     )
     parts.append("")
     parts.append(table(QUEUE_HEADINGS, queues) if queues else "the queues are empty")
     return Group(*parts)
+
+
+def _ticks_in_words(overdue_for: float, recent: Lateness) -> str:
+    overdue = f"one is overdue for {overdue_for:.1f}s" if overdue_for else "none is overdue"
+    if not recent.ticks:
+        return f"ticks: {overdue}"
+    return (
+        f"ticks: {overdue}; the newest {recent.ticks:,} were late by {recent.p50:.3f}s in the "
+        f"median, {recent.p99:.3f}s at the 99th percentile, {recent.longest:.3f}s at most"
+    )

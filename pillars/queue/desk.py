@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Jobs of one queue and priority beyond this are not counted: counting millions each few seconds
 # helps nobody, and the age of the oldest says more.
 DEPTH_LIMIT = 10_000
+_NEWEST = 1_000
 
 
 class JobNotFoundError(PillarsError):
@@ -108,6 +109,16 @@ class QueueRecord:
         return ", ".join(words)
 
 
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How late the newest ticks' jobs were written: of `ticks` many, in seconds."""
+
+    ticks: int
+    p50: float
+    p99: float
+    longest: float
+
+
 async def list_jobs(
     database: Database,
     *,
@@ -131,6 +142,12 @@ async def list_jobs(
         },
     )
     return [JobRecord(*row) for row in rows]
+
+
+async def recent_lateness(database: Database) -> Lateness:
+    """Return how late the jobs of schedules among the newest thousand jobs were written."""
+    (row,) = await database.fetch(SQL["recent_lateness"], {"limit": _NEWEST})
+    return Lateness(*row)
 
 
 async def show_job(database: Database, job_id: int) -> JobRecord:

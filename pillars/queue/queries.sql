@@ -494,6 +494,20 @@ WHERE (%(before)s::bigint IS NULL OR id < %(before)s)
   AND (%(schedule)s::text IS NULL OR schedule = %(schedule)s)
 ORDER BY id DESC LIMIT %(limit)s
 
+-- name: recent_lateness
+-- Of the newest jobs those of ticks that came by schedule: how many, and how late their rows were
+-- written, in seconds: median, 99th percentile, longest; early counts as 0.
+-- index: jobs_pkey
+SELECT count(*), coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY late), 0),
+    coalesce(percentile_cont(0.99) WITHIN GROUP (ORDER BY late), 0), coalesce(max(late), 0)
+FROM (
+    SELECT greatest(0, extract(epoch FROM created_at - fire_at))::float8 AS late
+    FROM (
+        SELECT created_at, fire_at, reason FROM pillars.jobs ORDER BY id DESC LIMIT %(limit)s
+    ) AS newest
+    WHERE fire_at IS NOT NULL AND reason IS NULL
+) AS ticks
+
 -- name: show_job
 -- One job for people.
 -- index: jobs_pkey

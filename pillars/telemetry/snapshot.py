@@ -103,11 +103,7 @@ class Snapshot:
         self._show("pillars_ring_unowned_slots", {(): unowned})
 
     async def _read_overdue(self) -> None:
-        first = await self._database.fetch(SQL["overdue_for"])
-        self._show(
-            "pillars_schedules_overdue_seconds",
-            {(): max([0.0, *(seconds for (seconds,) in first)])},
-        )
+        self._show("pillars_schedules_overdue_seconds", {(): await overdue_for(self._database)})
 
     async def _read_queues(self) -> None:
         depth: dict[tuple[str, ...], float] = {}
@@ -155,3 +151,9 @@ class Horizon:
         self._since = {key: self._since.get(key, now) for key in timeless}
         known = [age for _, _, age in holders if age is not None]
         return max([*known, *(now - since for since in self._since.values())], default=0.0)
+
+
+async def overdue_for(database: Database) -> float:
+    """Return for how many seconds the oldest tick that is due has not been enqueued; 0: none is."""
+    first = await database.fetch(SQL["overdue_for"])
+    return max(0.0, *(float(seconds) for (seconds,) in first), 0.0)

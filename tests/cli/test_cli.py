@@ -85,7 +85,30 @@ def test_status_as_json_has_the_promised_shape(
                 "paused_at": None,
             },
         ],
+        "ticks": {
+            "overdue_for": 0.0,
+            "recent": {"ticks": 0, "p50": 0.0, "p99": 0.0, "longest": 0.0},
+        },
     }
+
+
+def test_status_tells_how_late_ticks_are(here: Shell, sql: psycopg.Connection[Any]) -> None:
+    for late in (0.25, -4.0):
+        sql.execute(
+            "INSERT INTO pillars.jobs (type, schedule_id, fire_at, reason) "
+            "VALUES ('noop', 1, now() - make_interval(secs => %s), NULL)",
+            (late,),
+        )
+    # One that was fired late on purpose does not count.
+    sql.execute(
+        "INSERT INTO pillars.jobs (type, schedule_id, fire_at, reason) "
+        "VALUES ('noop', 1, now() - interval '1 day', 'backfilled')"
+    )
+
+    assert here.says("status").splitlines()[1] == (
+        "ticks: none is overdue; the newest 2 were late by 0.125s in the median, "
+        "0.247s at the 99th percentile, 0.250s at most"
+    )
 
 
 def test_status_for_people_shows_members_and_queues(
@@ -106,6 +129,7 @@ def test_status_for_people_shows_members_and_queues(
 def test_status_of_an_idle_database_says_what_to_do(here: Shell) -> None:
     assert here.says("status") == (
         "ring version 0, 4,096 slots\n"
+        "ticks: none is overdue\n"
         "\n"
         "no process is alive: run `pillars up`\n"
         "\n"

@@ -1,0 +1,100 @@
+"""What the parser is made of: a command, the flags that many share, and kinds of values."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date
+from pathlib import Path
+
+# The longest number that every column and LIMIT of the database takes.
+_DIGITS = 18
+_MANY = 10_000
+_HIGHEST_PORT = 65_535
+_MOST_DAYS = 366
+
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives the type no public name
+
+
+def command(
+    commands: Commands[argparse.ArgumentParser],
+    name: str,
+    run: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """Add a command; `run` names the function to import and call."""
+    parser = commands.add_parser(
+        name,
+        help=description,
+        description=description[0].upper() + description[1:] + ".",
+    )
+    parser.set_defaults(run=f"pillars.cli.{run}")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where `pillars up` keeps its database (PILLARS_DATA_DIR, default .pillars)",
+    )
+    return parser
+
+
+def json_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def app_flag(parser: argparse.ArgumentParser, words: str) -> None:
+    """Add --app; `words` are its help."""
+    parser.add_argument("--app", metavar="MODULE:APP", help=words)
+
+
+def directory_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --schedules-dir."""
+    parser.add_argument(
+        "--schedules-dir",
+        type=Path,
+        metavar="DIR",
+        help="the schedule files (PILLARS_SCHEDULES_DIR, default schedules)",
+    )
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def few(text: str) -> int:
+    """Read a whole number from 1 to 10,000."""
+    if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= _MANY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MANY:,}")
+    return int(text)
+
+
+def days(text: str) -> int:
+    """Read a number of days, up to a year."""
+    if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= _MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MOST_DAYS}")
+    return int(text)
+
+
+def day(text: str) -> date:
+    """Read a date."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2026-10-25") from None
+
+
+def svg(text: str) -> Path:
+    """Read the path of a file to draw."""
+    if not text.endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end with .svg")
+    return Path(text)
+
+
+def port(text: str) -> int:
+    """Read a port."""
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) > _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)

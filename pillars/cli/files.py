@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from pillars.app import AppLoadError, load_app
 from pillars.cli.context import settings_from, with_database
 from pillars.cli.output import print_json
 from pillars.cron.book import ScheduleConflictError
 from pillars.cron.code import load_set
 from pillars.cron.files import ScheduleFilesError
 from pillars.cron.reconciler import apply_now
+from pillars.loading import AppLoadError, load_app
 
 if TYPE_CHECKING:
     import argparse

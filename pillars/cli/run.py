@@ -80,6 +80,7 @@ def dsn(arguments: argparse.Namespace) -> int:
 
 
 def _app(settings: Settings) -> App:
-    from pillars.app import App, load_app  # noqa: PLC0415 - psycopg takes 0.2 s to import
+    from pillars.app import App  # noqa: PLC0415 - psycopg takes 0.2 s to import
+    from pillars.loading import load_app  # noqa: PLC0415
 
     return load_app(settings.app) if settings.app else App()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pillars.app import AppLoadError, load_app
 from pillars.cluster.agent import HAND_OVER_LIMIT
 from pillars.cron.book import count_owned
 from pillars.cron.reconciler import Reconciler
 from pillars.cron.ticker import OwnTicker, SweepTicker
 from pillars.db.notify import RING_CHANNEL
 from pillars.ground.events import SchedulesRefused
+from pillars.loading import AppLoadError, load_app
 from pillars.processes.frame import Frame
 from pillars.telemetry.endpoints import OpsServer, ops_routes
 

@@ -9,9 +9,10 @@ import psycopg
 import pytest
 
 from pillars import App, NewJob, RetryPolicy
-from pillars.app import AppLoadError, AppNotBoundError, load_app
+from pillars.app import AppNotBoundError
 from pillars.db import notify
 from pillars.ground.events import JobsEnqueued
+from pillars.loading import AppLoadError, load_app
 from pillars.queue.jobs import JobError
 from pillars.worker.registry import RegistrationError
 
@@ -382,6 +383,8 @@ def test_a_faulty_schedule_stops_the_import_with_its_place(
 
 def test_an_app_without_schedules_loads_no_parser_of_cron(tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text(MODULE)
-    code = "from pillars.app import *; load_app('plain:app'); sys.exit('croniter' in sys.modules)"
+    code = (
+        "from pillars.loading import *; load_app('plain:app'); sys.exit('croniter' in sys.modules)"
+    )
 
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -29,6 +29,7 @@ from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.db.statements import Statement
 from pillars.ground.errors import PillarsError
+from pillars.ground.events import JobsEnqueued
 from pillars.queue.jobs import SQL as QUEUE
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from pillars.db.database import Database
+    from pillars.ground.events import Emit
 
 # Jobs a second.
 PACE: Final = 10.0
@@ -79,6 +81,7 @@ async def backfill(
     pace: float = PACE,
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
+    emit: Emit | None = None,
     now: datetime | None = None,
 ) -> Backfilled:
     """Enqueue the past ticks of a schedule with `start <= tick < end`.
@@ -91,6 +94,7 @@ async def backfill(
         pace: how many jobs may start a second.
         dry_run: only count.
         progress: called after each chunk with the ticks seen and those there are.
+        emit: receives JobsEnqueued after each chunk.
         now: overrides the database's clock.
 
     Raises:
@@ -122,10 +126,12 @@ async def backfill(
             if current.timing != known.timing:
                 raise BackfillError(f"{name!r} was edited meanwhile: look at its ticks, and repeat")
             if dry_run:
-                enqueued += await _count(connection, current, chunk)
+                jobs = await _count(connection, current, chunk)
             else:
-                await _split_runs(connection, current, timing, chunk)
-                enqueued += await _enqueue(connection, current, chunk, from_then, pace)
+                jobs = await _enqueue(connection, current, chunk, from_then, pace)
+        enqueued += jobs
+        if emit is not None and jobs and not dry_run:
+            emit(JobsEnqueued(current.queue, jobs))
         progress(begin + len(chunk), len(ticks))
     takes = max(0, enqueued - 1) / pace
     return Backfilled(_moment(first), _moment(max(first, last)), len(ticks), enqueued, takes)
@@ -167,6 +173,7 @@ async def _enqueue(
     from_then: float,
     pace: float,
 ) -> int:
+    await _split_runs(connection, known, chunk)
     params = {
         "id": known.id,
         "fire_at": list(chunk),
@@ -197,10 +204,9 @@ class _Run(NamedTuple):
         return row._asdict()
 
 
-async def _split_runs(
-    connection: AsyncConnection[Any], known: Known, timing: Timing, chunk: Sequence[int]
-) -> None:
+async def _split_runs(connection: AsyncConnection[Any], known: Known, chunk: Sequence[int]) -> None:
     """Take the ticks of a chunk out of the records of missed ticks that reach into it."""
+    timing = Timing.decode(known.timing)
     params = {"schedule_id": known.id, "first": chunk[0], "last": chunk[-1]}
     runs = [_Run(*row) for row in await fetch(connection, QUEUE["missed_runs"], params)]
     gone: list[int] = []

@@ -73,7 +73,9 @@ async def backfill_schedule(context: Context, call: Call) -> Answer:
     """Enqueue past ticks of a schedule; those that have a job are left alone."""
     span = dict(call.body)
     start, end = span.pop("from"), span.pop("to")
-    return Answer(to_json(await backfill(context.database, name_of(call), start, end, **span)))
+    name = name_of(call)
+    done = await backfill(context.database, name, start, end, emit=context.emit, **span)
+    return Answer(to_json(done))
 
 
 async def show_history(context: Context, call: Call) -> Answer:

@@ -18,6 +18,7 @@ from pillars.cron.definition import parse_schedule
 from pillars.cron.history import Outcome, history
 from pillars.cron.life import fire, pause, remove, resume
 from pillars.cron.ticker import OwnTicker
+from pillars.ground.events import JobsEnqueued
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
@@ -375,11 +376,12 @@ async def test_a_backfill_enqueues_each_tick_once_however_often_it_is_repeated(
     await step(database, events, clock)
     clock.advance(60)
 
-    first = await backfill(database, "s", at(-2), at(2), pace=2, now=clock.now)
+    first = await backfill(database, "s", at(-2), at(2), pace=2, now=clock.now, emit=events)
     again = await backfill(database, "s", at(-2), at(2), pace=2, now=clock.now)
 
     assert (first.ticks, first.enqueued, first.takes) == (4, 3, 1.0)
     assert (again.ticks, again.enqueued) == (4, 0)
+    assert events.of(JobsEnqueued) == [JobsEnqueued("default", 3)]
     rows = sql.execute(
         "SELECT fire_at, run_at, priority, reason FROM pillars.jobs ORDER BY fire_at"
     ).fetchall()

@@ -108,10 +108,8 @@ def show(arguments: argparse.Namespace) -> int:
 
 def retry(arguments: argparse.Namespace) -> int:
     """Make a job that ended badly available again, or many."""
-    one = arguments.id is not None
-    if one == any((arguments.state, arguments.type, arguments.queue)) or not (
-        one or arguments.state
-    ):
+    one, many = arguments.id is not None, arguments.state is not None
+    if one == many or (one and (arguments.type or arguments.queue)):
         raise UsageError("give the ID of one job, or the --state of many, as in --state dead")
     if one:
         with_database(arguments, lambda database: desk.retry_job(database, arguments.id))

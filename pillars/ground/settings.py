@@ -215,7 +215,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("direct_database_url", _url, "the same database past a pooler, for LISTEN (optional)"),
     Setting("schedules_dir", Path, "the directory of schedule files"),
     Setting("schedules_revision", _revision, "orders sets of schedule files: a lower one waits"),
-    Setting("app", _app, "the application with the job handlers, module:attribute"),
+    Setting("app", _app, "the application: job handlers, schedules in code; module:attribute"),
     Setting("lookahead", duration, "how long before its time a tick is enqueued; 0 to 60s"),
     Setting("lease", duration, "silence after which a member is taken for dead; 1s or more"),
     Setting("name", str, "this process's name in lists and on the ring; default host-role-pid"),

@@ -60,6 +60,8 @@ WITH new AS MATERIALIZED (
         CASE WHEN unique_key IS NOT NULL THEN now() + make_interval(secs => unique_for) END,
         concurrency_key, concurrency_limit, run_at + make_interval(secs => expires_in), trace
     FROM new
+    -- Two batches of the same keys never wait crosswise.
+    ORDER BY unique_key
     ON CONFLICT (unique_key)
         WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL)
         DO NOTHING
@@ -334,7 +336,7 @@ WITH done AS (
     SET state = 'succeeded', finished_at = coalesce(%(now)s::timestamptz, now()), error = NULL
     WHERE jobs.ctid = ANY(ARRAY(
         SELECT held.row
-        FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt),
+        FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS result (id, attempt),
         LATERAL (
             SELECT ctid AS row FROM pillars.jobs
             WHERE id = result.id AND attempt = result.attempt
@@ -353,7 +355,7 @@ WITH done AS (
     UPDATE pillars.jobs AS jobs
     SET state = 'succeeded', finished_at = coalesce(%(now)s::timestamptz, now()),
         result = result.value::jsonb, error = result.error
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[], %(results)s::text[], %(errors)s::text[])
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(results)s::text[], %(errors)s::text[])
         AS result (id, attempt, value, error),
     LATERAL (
         SELECT ctid AS row FROM pillars.jobs
@@ -384,7 +386,7 @@ WITH done AS (
                       ELSE coalesce(%(now)s::timestamptz, now())
                            + make_interval(secs => result.retry_in) END
     FROM unnest(
-        %(ids)s::bigint[], %(attempts)s::smallint[], %(states)s::text[], %(errors)s::text[],
+        %(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[], %(errors)s::text[],
         %(retry_in)s::float8[]
     ) AS result (id, attempt, state, error, retry_in),
     LATERAL (
@@ -403,7 +405,7 @@ SELECT coalesce(array_agg(id), '{}') FROM done
 -- attempt is still this worker's to end (false).
 -- index: jobs_pkey
 SELECT result.id, held.ended
-FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[], %(states)s::text[])
+FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[])
     AS result (id, attempt, state),
 LATERAL (
     SELECT state <> 'running' AS ended FROM pillars.jobs
@@ -423,7 +425,7 @@ SET state = 'available', gate = 'open', worker_id = NULL, started_at = NULL,
     attempt = jobs.attempt - 1
 WHERE jobs.ctid = ANY(ARRAY(
     SELECT held.row
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[]) AS result (id, attempt),
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS result (id, attempt),
     LATERAL (
         SELECT ctid AS row FROM pillars.jobs
         WHERE id = result.id AND attempt = result.attempt
@@ -465,14 +467,15 @@ RETURNING state = 'dead', id, type, queue, attempt, schedule
 WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(%(lock)s) AS mine
 ), page AS MATERIALIZED (
-    SELECT id, finished_at, created_at, state, unique_until FROM pillars.jobs
+    SELECT id, created_at FROM pillars.jobs
     WHERE id > %(after)s AND (SELECT mine FROM turn)
     ORDER BY id LIMIT %(limit)s
 ), gone AS (
     DELETE FROM pillars.jobs AS jobs USING page
-    WHERE jobs.id = page.id AND (page.unique_until < now()) IS NOT FALSE
-      AND page.finished_at < now() - make_interval(secs =>
-          CASE WHEN page.state IN ('dead', 'cancelled') THEN %(retention_failed)s::float8
+    -- By the row itself, not as the page saw it: it may have become work again meanwhile.
+    WHERE jobs.id = page.id AND (jobs.unique_until < now()) IS NOT FALSE
+      AND jobs.finished_at < now() - make_interval(secs =>
+          CASE WHEN jobs.state IN ('dead', 'cancelled') THEN %(retention_failed)s::float8
                ELSE %(retention)s::float8 END)
     RETURNING 1
 )

@@ -109,6 +109,17 @@ async def test_of_many_who_enqueue_the_same_key_at_once_one_does_and_all_learn_i
     assert count(sql) == 1
 
 
+async def test_two_batches_of_the_same_keys_in_opposite_order_do_not_wait_crosswise(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    jobs = [NewJob("a", unique_key=f"k{n}") for n in range(2000)]
+
+    forth, back = await asyncio.gather(put(database, *jobs), put(database, *reversed(jobs)))
+
+    assert forth == back[::-1]
+    assert count(sql) == 2000
+
+
 async def test_only_jobs_that_were_inserted_are_reported(
     database: Database, events: RecordingListener
 ) -> None:

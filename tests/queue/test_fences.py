@@ -8,13 +8,14 @@ from uuid import uuid4
 
 import pytest
 
+from pillars.db.connection import fetch
 from pillars.db.statements import Statement
 from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended, Job
 from pillars.queue.enqueue import enqueue
-from pillars.queue.jobs import NewJob
+from pillars.queue.jobs import SQL, NewJob
 from pillars.queue.states import JobState
-from pillars.queue.upkeep import rescue
+from pillars.queue.upkeep import Pruner, rescue
 from tests.helpers import PATIENCE
 
 if TYPE_CHECKING:
@@ -71,3 +72,24 @@ async def test_a_job_rescued_while_its_result_waited_for_the_row_stays_rescued(
     assert sql.execute("SELECT state, attempt, rescues FROM pillars.jobs").fetchall() == [
         ("available", 1, 1),
     ]
+
+
+async def test_a_job_that_is_tried_again_while_it_is_being_pruned_stays(
+    database: Database,
+    sql: psycopg.Connection[Any],
+) -> None:
+    async with database.connection() as connection:
+        (job_id,) = await enqueue(connection, [NewJob("a")])
+    sql.execute("UPDATE pillars.jobs SET state = 'dead', finished_at = now() - interval '9 days'")
+    sql.execute("UPDATE pillars.jobs SET created_at = finished_at")
+    pruner = Pruner(database.link("prune"), 60.0, 60.0, lambda _: None)
+
+    async with database.transaction() as connection:
+        await fetch(connection, SQL["retry_job"], {"id": job_id})
+        pruning = asyncio.create_task(pruner.step())
+        async with asyncio.timeout(PATIENCE):
+            while not await database.fetch(WAITING):
+                pass
+
+    await pruning
+    assert sql.execute("SELECT state FROM pillars.jobs").fetchall() == [("available",)]

@@ -128,11 +128,9 @@ class Claims:
 
     async def next_due(self, queues: Sequence[str]) -> float | None:
         """Return the seconds until the next waiting job is due, None when none waits."""
-        look, began = self._lanes.look(), self._clock.monotonic()
         params = {"queues": list(queues), "now": self._clock.database_now()}
-        if look:
+        if self._lanes.look():
             ((seconds,),) = await self._link.fetch(NEXT_DUE, params)
-            self._lanes.looked(self._clock.monotonic() - began)
         else:
             ((seconds,),) = await self._link.fetch(NEXT_DUE_ON, params | self._lanes.columns())
         due = [wait for wait in (seconds, self._token_in) if wait is not None]

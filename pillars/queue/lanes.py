@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from pillars.db.connection import STATEMENT_TIMEOUT
 from pillars.db.statements import Statement
 from pillars.queue.jobs import SQL
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 # Seconds that a claim takes at most, and each of its jobs, where nothing lies in its way.
 _QUICK, _QUICK_JOB = 0.010, 0.0001
-_SHARE = 20
+_SHARE, _LONGEST_PAUSE = 20, 10.0
 _MOST = 64
 
 
@@ -48,17 +47,19 @@ class Lanes:
         """Begin at the front of all."""
         self._clock = clock
         self._look_at = float("-inf")
+        self._last_look = 0.0
         self._places: dict[tuple[str, int], tuple[datetime, int]] = {}
 
     def look(self) -> bool:
         """Tell whether it is time to look at all lanes from the front."""
         return self._clock.monotonic() >= self._look_at
 
-    def looked(self, seconds: float, jobs: int = 0) -> None:
-        """Take note of how long a look took that brought so many jobs."""
-        # No statement takes longer than it may: then it was this process that stood still.
-        if _QUICK + jobs * _QUICK_JOB < seconds <= STATEMENT_TIMEOUT + 1.0:
-            self._look_at = self._clock.monotonic() + _SHARE * seconds
+    def looked(self, seconds: float, jobs: int) -> None:
+        """Take note of how long a claim took that looked at all lanes and brought so many jobs."""
+        look = seconds - jobs * _QUICK_JOB
+        slow, self._last_look = min(look, self._last_look), look
+        if slow > _QUICK:
+            self._look_at = self._clock.monotonic() + min(_SHARE * slow, _LONGEST_PAUSE)
 
     def passed(self, jobs: Iterable[Job]) -> None:
         """Go on from these jobs."""

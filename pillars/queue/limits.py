@@ -59,7 +59,7 @@ class QueueLimits:
 
 
 class Room(NamedTuple):
-    """How many jobs of a queue may start now, and the seconds until one more may by its rate."""
+    """How many jobs of a queue may start now; if its rate lets none, the seconds until one may."""
 
     jobs: int
     wait: float | None
@@ -96,7 +96,8 @@ class Limits:
             count = {"name": name, "limit": concurrency}
             ((running,),) = await fetch(connection, SQL["count_holding"], count)
             room = min(room, concurrency - running)
-        return Room(room, None if wait is None else float(wait))
+        # A queue that is full by its concurrency waits for the end of a job, however high its rate.
+        return Room(room, float(wait) if tokens is not None and tokens < 1 else None)
 
     async def started(self, connection: AsyncConnection[Any], name: str, count: int) -> None:
         """Account for jobs that were claimed under the lock."""

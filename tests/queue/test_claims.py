@@ -192,3 +192,14 @@ async def test_two_workers_never_get_the_same_job(
     )
 
     assert len({job.id for job in first + second}) == len(first) + len(second) == 50
+
+
+async def test_a_job_that_was_tried_ever_so_often_keeps_no_other_from_its_worker(
+    database: Database, claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    await put(database, NewJob("often", max_attempts=32_767), NewJob("other"))
+    sql.execute("UPDATE pillars.jobs SET attempt = 32767, rescues = 1 WHERE type = 'often'")
+
+    jobs = await claims.claim(worker, [], 10)
+
+    assert [(job.type, job.attempt) for job in jobs] == [("often", 32_768), ("other", 1)]

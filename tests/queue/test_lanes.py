@@ -37,8 +37,9 @@ def worker(sql: psycopg.Connection[Any]) -> UUID:
 
 
 def slow(claims: Claims, seconds: float = 5.0) -> None:
-    """What a look at all lanes reports when it has taken so long."""
-    claims._lanes.looked(seconds)
+    """What two looks at all lanes report when they have taken so long."""
+    for _ in range(2):
+        claims._lanes.looked(seconds, 0)
 
 
 async def put(database: Database, clock: FakeClock, *types: str, **more: Any) -> None:
@@ -102,11 +103,21 @@ async def test_the_next_due_job_of_known_lanes_is_known_without_a_look(
     assert await claims.next_due([]) == pytest.approx(7.0)
 
 
-async def test_a_process_that_stood_still_for_an_hour_looks_at_once(
+async def test_one_slow_look_alone_keeps_no_job_waiting(
     database: Database, claims: Claims, worker: UUID, clock: FakeClock
 ) -> None:
+    claims._lanes.looked(8.0, 0)
     await put(database, clock, "a")
-    slow(claims, seconds=3600.0)
+
+    assert types(await claims.claim(worker, [], 10)) == ["a"]
+
+
+async def test_however_slow_looks_are_the_next_comes_within_seconds(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    slow(claims, seconds=9.0)
+    await put(database, clock, "a")
+    clock.advance(10)
 
     assert types(await claims.claim(worker, [], 10)) == ["a"]
 

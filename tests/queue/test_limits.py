@@ -186,6 +186,18 @@ async def test_a_queue_without_limits_has_no_row(database: Database) -> None:
     assert await list_limits(database) == []
 
 
+async def test_a_full_queue_is_not_asked_again_at_the_pace_of_its_rate(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=1, rate=1000.0))
+    await put(database, "q", 2)
+    await claims.claim(worker, [], 10)
+    clock.advance(1.0)
+
+    assert await claims.claim(worker, [], 10) == []
+    assert await claims.next_due([]) is None
+
+
 async def test_a_worker_of_other_queues_leaves_the_limited_one_alone(
     database: Database, claims: Claims, worker: UUID
 ) -> None:

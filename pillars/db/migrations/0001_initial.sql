@@ -114,9 +114,10 @@ CREATE TABLE pillars.jobs (
     timeout       real,
     state         pillars.job_state NOT NULL DEFAULT 'available',
     gate          pillars.gate NOT NULL DEFAULT 'open',
+    -- Wider than max_attempts: lost workers and retries by hand come on top.
+    attempt       integer NOT NULL DEFAULT 0,
     slot          smallint NOT NULL DEFAULT floor(random() * 4096),
     priority      smallint NOT NULL DEFAULT 0,
-    attempt       smallint NOT NULL DEFAULT 0,
     max_attempts  smallint CHECK (max_attempts > 0),
     rescues       smallint NOT NULL DEFAULT 0,
     concurrency_limit smallint CHECK (concurrency_limit > 0),

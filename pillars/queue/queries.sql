@@ -97,13 +97,16 @@ SELECT
     timeout, decided.state::pillars.job_state, slot, priority, max_attempts, type, queue, args,
     schedule, retry, CASE WHEN overlap <> 'allow' THEN 'schedule:' || schedule END,
     CASE WHEN overlap <> 'allow' THEN 1 END,
-    nullif(concat_ws('; ', reason, CASE
+    CASE
         WHEN decided.state <> ticks.state THEN
-            'overlap: ' || overlap || CASE WHEN earlier.jobs > 1 THEN ', and a tick waits already'
+            coalesce(reason || '; ', '') || 'overlap: ' || overlap ||
+            CASE WHEN earlier.jobs > 1 THEN ', and a tick waits already'
                 ELSE ', and the job of an earlier tick has not ended' END
         WHEN earlier.jobs > 0 AND overlap = 'buffer_one' THEN
+            coalesce(reason || '; ', '') ||
             'overlap: buffer_one, waited for the job of an earlier tick'
-    END), ''),
+        ELSE reason
+    END,
     ticks, fire_until
 FROM ticks, LATERAL (
     SELECT CASE WHEN ticks.state = 'available' AND overlap IN ('skip', 'buffer_one') THEN (

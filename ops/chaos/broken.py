@@ -49,7 +49,8 @@ BREAKS: Mapping[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
                 "next_fire_at = to_timestamp(plan.next_fire_at)",
                 (
                     "next_fire_at = to_timestamp(plan.next_fire_at + CASE WHEN random() < 0.01 "
-                    "THEN (definition ->> 'every')::interval / interval '1 s' ELSE 0 END)"
+                    "THEN extract(epoch FROM (definition ->> 'every')::interval)::bigint "
+                    "ELSE 0 END)"
                 ),
             ),
         ),

@@ -37,7 +37,8 @@ class Figures:
     Attributes:
         fault: its name.
         times: how often it was done.
-        ticks: how many fell into its windows: from just before it until a lease after it was over.
+        ticks: how many fell into its windows: from just before it until a lease after it was over,
+            or until the next fault.
         late: how many, of those enqueued ahead, had no job at their instant.
         late_max: the worst of those.
         others_max: the worst of those enqueued at their time.
@@ -78,8 +79,9 @@ def ticks_of(evidence: Evidence) -> list[Tick]:
 def figures(evidence: Evidence) -> list[Figures]:
     """Return the figures of each fault, and of the time between."""
     windows: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    for deed in evidence.deeds:
-        windows[deed.fault].append((deed.at - _BEFORE, deed.until + evidence.lease))
+    following = [deed.at - _BEFORE for deed in evidence.deeds[1:]] + [float("inf")]
+    for deed, end in zip(evidence.deeds, following, strict=True):
+        windows[deed.fault].append((deed.at - _BEFORE, min(deed.until + evidence.lease, end)))
     ticks = ticks_of(evidence)
     found = [
         _figures(fault, len(spans), [tick for tick in ticks if _within(tick, spans)])
@@ -153,7 +155,7 @@ def _figures(fault: str, times: int, ticks: Sequence[Tick]) -> Figures:
 
 
 def _within(tick: Tick, spans: Sequence[tuple[float, float]]) -> bool:
-    return any(since <= tick.fire_at <= until for since, until in spans)
+    return any(since <= tick.fire_at < until for since, until in spans)
 
 
 def _mark(deed: Deed, left: float, right: float) -> str:

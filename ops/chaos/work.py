@@ -18,7 +18,8 @@ CREATE SCHEMA nemesis;
 CREATE TABLE nemesis.runs (
     job_id bigint, attempt integer, pid integer,
     began timestamptz DEFAULT clock_timestamp(), ended timestamptz
-)
+);
+CREATE INDEX ON nemesis.runs (job_id)
 """
 _BEGIN = "INSERT INTO nemesis.runs (job_id, attempt, pid) VALUES (%s, %s, %s)"
 _END = (

@@ -44,6 +44,19 @@ def test_no_fault_of_a_short_run_breaks_an_invariant(tmp_path: Path) -> None:
     assert len(said["deeds"]) >= 3
 
 
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_a_run_with_both_locks_on_the_door_taken_out_finds_ticks_fired_twice() -> None:
+    done = nemesis(
+        *("--seconds", "5", "--seed", str(SEED), "--schedules", "16", "--faults", "stop-short"),
+        *("--crons", "2", "--workers", "1", "--lease", "2", "--lookahead", "2"),
+        *("--break", "ring,swap,tick"),
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert "has 2 jobs for its tick" in done.stdout
+
+
 def test_a_fault_that_does_not_exist_is_named_with_those_that_do() -> None:
     done = nemesis("--faults", "kill-corn")
 

@@ -105,8 +105,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The longest that a session of ours was seen to hold back the oldest transaction."""
+    """A session of ours that was seen to hold back the oldest transaction, for so long by then."""
 
+    at: float
     application: str
     seconds: float
     query: str

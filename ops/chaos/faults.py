@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -148,6 +151,23 @@ async def db_down(ground: Field) -> None:
     await _down(ground, "db-down", _OUTAGE)
 
 
+async def db_stall(ground: Field) -> None:
+    """Let the database stand still for longer than the lease: it is there, and does not answer."""
+    since = time.time()
+    postmaster = ground.server.running()
+    if postmaster is None:
+        raise RuntimeError("PostgreSQL does not run")
+    # The postmaster first: from then on there are no new sessions.
+    _signal_all([postmaster.pid], signal.SIGSTOP)
+    sessions = _children(postmaster.pid)
+    _signal_all(sessions, signal.SIGSTOP)
+    try:
+        await ground.wait(1.5 * ground.lease, 2.0 * ground.lease)
+    finally:
+        _signal_all([*sessions, postmaster.pid], signal.SIGCONT)
+    ground.did("db-stall", since)
+
+
 async def terminate(ground: Field) -> None:
     """End every session of ours, several times."""
     since = time.time()
@@ -190,11 +210,23 @@ FAULTS: dict[str, Callable[[Field], Awaitable[None]]] = {
         storm,
         db_restart,
         db_down,
+        db_stall,
         terminate,
         cut,
         slow,
     )
 }
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        # A session may end at any time.
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 async def _kill(ground: Field, fault: str, names: Sequence[str]) -> None:

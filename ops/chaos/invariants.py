@@ -188,7 +188,7 @@ def nothing_pinned(evidence: Evidence) -> Verdict:
     verdict.violations = [
         f"{pin.application}: {pin.seconds:.1f} s: {pin.query}"
         for pin in evidence.pins
-        if pin.seconds > LONGEST_PIN
+        if pin.seconds - _stalled(evidence, pin.at - pin.seconds, pin.at) > LONGEST_PIN
     ]
     return verdict
 
@@ -237,6 +237,15 @@ def _ticks(evidence: Evidence) -> Iterator[Job]:
 
 def _at(job: Job, fire_at: float) -> Job:
     return replace(job, fire_at=fire_at, fire_until=None)
+
+
+def _stalled(evidence: Evidence, since: float, until: float) -> float:
+    """Return for how long of a time the database stood still."""
+    return sum(
+        max(0.0, min(until, deed.until) - max(since, deed.at))
+        for deed in evidence.deeds
+        if deed.fault == "db-stall"
+    )
 
 
 def _was_dark(deed: Deed, who: str, at: float, lease: float) -> bool:
@@ -306,5 +315,5 @@ def _expected(line: Line, evidence: Evidence) -> bool:
         for deed in evidence.deeds
         if deed.fault.startswith(("db", "terminate", "cut", "slow", "stop", "kill"))
     )
-    known = line.event in _NOISE or line.fields.get("logger") == "psycopg.pool"
+    known = line.event in _NOISE or line.fields.get("logger") in {"psycopg", "psycopg.pool"}
     return line.level == "warning" and known and troubled

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TRICKLE_EVERY = 0.2
 EDIT_EVERY = 1.0
 LOOK_EVERY = 0.5
+_WORTH_NOTING = 0.1
 _NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _ENQUEUE: dict[str, LiteralString] = {
     "plain": "SELECT pillars.enqueue('nemesis.step')",
@@ -53,12 +54,7 @@ class Witness:
         self.paused: list[tuple[str, float, float]] = []
         self.sessions: list[tuple[float, int]] = []
         self.samples = 0
-        self._pins: dict[str, Pin] = {}
-
-    @property
-    def pins(self) -> list[Pin]:
-        """The longest that each session was seen to hold back the oldest transaction."""
-        return list(self._pins.values())
+        self.pins: list[Pin] = []
 
     async def trickle(self) -> None:
         """Enqueue jobs of all kinds, a few a second; note those that were acknowledged."""
@@ -89,11 +85,14 @@ class Witness:
             await asyncio.sleep(LOOK_EVERY)
 
     def _note(self, rows: list[tuple[Any, ...]]) -> None:
+        now = time.time()
         self.samples += 1
-        self.sessions.append((time.time(), len(rows)))
-        for application, query, seconds in rows:
-            if seconds > getattr(self._pins.get(application), "seconds", 0):
-                self._pins[application] = Pin(application, seconds, " ".join(query.split()))
+        self.sessions.append((now, len(rows)))
+        self.pins += [
+            Pin(now, application, seconds, " ".join(query.split()))
+            for application, query, seconds in rows
+            if seconds > _WORTH_NOTING
+        ]
 
     async def _now(self) -> float:
         while not (rows := await self._ask(_NOW)):

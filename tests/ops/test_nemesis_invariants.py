@@ -85,7 +85,7 @@ GOOD = Evidence(
     deeds=[Deed("kill-cron", EPOCH + 2, EPOCH + 4, ("cron-1.1",))],
     acknowledged=frozenset({20, 21, 30, 31}),
     paused=[],
-    pins=[Pin("pillars cron-1", 0.1, "SELECT")],
+    pins=[Pin(EPOCH + 9, "pillars cron-1", 0.1, "SELECT")],
     sessions=[(EPOCH, 20)],
     samples=1,
     processes=2,
@@ -206,7 +206,9 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
             id="a concurrency limit exceeded",
         ),
         pytest.param(
-            nothing_pinned, {"pins": [Pin("pillars cron-1", 6.0, "SELECT")]}, id="a long pin"
+            nothing_pinned,
+            {"pins": [Pin(EPOCH + 9, "pillars cron-1", 6.0, "SELECT")]},
+            id="a long pin",
         ),
         pytest.param(
             nothing_unexpected,

@@ -25,8 +25,9 @@ from pillars.db.database import Database
 from pillars.ground.errors import PillarsError
 from pillars.ground.settings import Secret
 from pillars.queue.enqueue import enqueue, enqueue_alone, enqueue_sync
-from pillars.queue.jobs import NewJob
+from pillars.queue.jobs import NewJob, in_trace
 from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy
+from pillars.telemetry.tracing import current_trace
 from pillars.worker.builtin import register_builtins
 from pillars.worker.registry import Registry
 
@@ -169,6 +170,7 @@ class App:
         concurrency_key: str | None = None,
         concurrency_limit: int | None = None,
         expires_in: float | None = None,
+        trace: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> JobId:
         """Put a job on the queue and return its id, or of the one that holds its unique key.
@@ -190,6 +192,8 @@ class App:
             concurrency_limit: see there; 1 unless given.
             expires_in: seconds after its time by which the job must be started, else it is
                 cancelled.
+            trace: W3C `traceparent` of what causes this job; default: OpenTelemetry's current span,
+                or, in a handler, what caused its job.
             connection: insert over this connection, in its transaction if one is open: the job
                 exists if and when it commits.
 
@@ -212,6 +216,7 @@ class App:
             concurrency_key=concurrency_key,
             concurrency_limit=concurrency_limit,
             expires_in=expires_in,
+            trace=trace,
         )
         return (await self.enqueue_many([job], connection))[0]
 
@@ -222,13 +227,14 @@ class App:
     ) -> list[JobId]:
         """Put many jobs on the queue at once: all or none; returns their ids in order.
 
-        A job that names no queue goes to its type's, where that is registered here.
+        A job that names no queue goes to its type's, where that is registered here; one without a
+        trace continues the current one, if there is one.
 
         Raises:
             JobError: a job is not well-formed.
             AppNotBoundError: no connection is given and no database known.
         """
-        jobs = [self.registry.at_home(job) for job in jobs]
+        jobs = in_trace([self.registry.at_home(job) for job in jobs], current_trace())
         if connection is not None:
             return await enqueue(connection, jobs)
         return await enqueue_alone(self.database, jobs, self._emit)
@@ -241,7 +247,8 @@ class App:
         Raises:
             JobError: a job is not well-formed.
         """
-        return enqueue_sync(connection, [self.registry.at_home(job) for job in jobs])
+        jobs = in_trace([self.registry.at_home(job) for job in jobs], current_trace())
+        return enqueue_sync(connection, jobs)
 
     def bind(self, database: Database, emit: Emit) -> None:
         """Use this database from now on, and tell `emit` of enqueued jobs."""

@@ -11,6 +11,7 @@ from pillars.processes.frame import STEP_LIMIT, Frame
 from pillars.queue.gate import GateKeeper
 from pillars.queue.upkeep import Pruner
 from pillars.telemetry.endpoints import OpsServer, ops_routes
+from pillars.telemetry.tracing import attempt_spans
 from pillars.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ async def _work(frame: Frame, app: App) -> None:
         concurrency=settings.concurrency,
         emit=frame.events,
         clock=frame.clock,
+        tracing=attempt_spans(),
     )
     upkeep = frame.database.link("upkeep")
     gate_keeper = GateKeeper(upkeep, frame.clock)

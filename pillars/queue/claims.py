@@ -90,6 +90,11 @@ class Ended:
     result: str | None = None
 
     @property
+    def outcome(self) -> str:
+        """What people call the state: succeeded, failed, dead, cancelled or snoozed."""
+        return "snoozed" if self.state is JobState.AVAILABLE else self.state.value
+
+    @property
     def is_plain(self) -> bool:
         """Whether it succeeded and there is nothing else to say, as of nearly all."""
         return self.state is JobState.SUCCEEDED and self.result is None and self.error is None

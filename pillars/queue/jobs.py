@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pillars.db.statements import load_statements
 from pillars.ground.errors import PillarsError
+from pillars.queue.trace import read_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,6 +107,11 @@ def check_jobs(jobs: Sequence[NewJob]) -> str:
     return text
 
 
+def in_trace(jobs: Sequence[NewJob], trace: str | None) -> Sequence[NewJob]:
+    """Return the jobs as part of a trace, except those that have one of their own."""
+    return jobs if trace is None else [replace(job, trace=job.trace or trace) for job in jobs]
+
+
 def queue_of(job: NewJob) -> str:
     """Return the queue the job goes to."""
     return DEFAULT_QUEUE if job.queue is None else job.queue
@@ -131,6 +137,10 @@ def _check_fields(job: NewJob) -> None:
         raise JobError("run_at and delay are both given: a job starts at one time")
     if job.delay is not None and not 0 <= job.delay <= _LONGEST_DELAY:
         raise JobError(f"delay {job.delay} is out of range: 0 to {_LONGEST_DELAY:,} seconds")
+    if job.trace is not None and read_traceparent(job.trace) != job.trace:
+        raise JobError(
+            f"trace {job.trace!r} is no W3C traceparent: 00-<32 hex digits>-<16>-<2>, lower case",
+        )
     _check_keys(job)
 
 

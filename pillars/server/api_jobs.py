@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pillars.db.statements import load_statements
 from pillars.queue import desk
 from pillars.queue.enqueue import enqueue_alone
+from pillars.queue.jobs import in_trace
 from pillars.queue.states import JobState
 from pillars.server.fields import Field, integer_text, object_schema, one_of, read_object, text
 from pillars.server.job_bodies import (
@@ -30,7 +31,7 @@ _DEFAULT_PAGE, _LONGEST_PAGE = 50, 200
 
 async def enqueue_jobs(context: Context, call: Call) -> Answer:
     """Enqueue all jobs of the request or, if one cannot be, none."""
-    jobs = [context.registry.at_home(job) for job in call.body]
+    jobs = in_trace([context.registry.at_home(job) for job in call.body], call.trace)
     ids = await enqueue_alone(context.database, jobs, context.emit)
     headers = {"Location": f"{_JOBS}/{ids[0]}"} if len(ids) == 1 else {}
     return Answer({"ids": ids}, HTTPStatus.CREATED, headers)

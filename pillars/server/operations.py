@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiohttp import web
 
+from pillars.queue.trace import read_traceparent
 from pillars.server.fields import object_schema, read_object, read_query
 from pillars.server.problems import Fault, ProblemError, invalid
 
@@ -51,12 +52,13 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that was read and found in order."""
+    """A request that was read and found in order; `trace` is its `traceparent`, if it has one."""
 
     url: URL
     path: Mapping[str, str]
     query: Mapping[str, Any]
     body: Any
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,9 @@ async def _read(request: web.Request, operation: Operation) -> Call:
         body = await asyncio.to_thread(read) if len(data) > _LONG_BODY else read()
     if faults:
         raise invalid(faults)
-    return Call(request.rel_url, request.match_info, query, body)
+    # As the standard demands, one that is none is ignored.
+    trace = read_traceparent(request.headers.get("traceparent", ""))
+    return Call(request.rel_url, request.match_info, query, body, trace)
 
 
 def _read_body(body: Body, data: bytes, faults: list[Fault]) -> Any:  # noqa: ANN401 - its own

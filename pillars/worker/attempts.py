@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pillars.queue.claims import Ended
 from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy, retry_in
@@ -32,7 +32,7 @@ from pillars.worker.results import Result, encode_result
 from pillars.worker.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pillars.queue.claims import Job
     from pillars.worker.registry import Handler, Registry
@@ -41,8 +41,22 @@ if TYPE_CHECKING:
     Return = BaseException | Result | None
     Thread = asyncio.Future[Return]
 
+    # How an attempt ended, and its thread if that runs on all the same.
+    Attempt: TypeAlias = tuple[Ended, Thread | None]
+    Run: TypeAlias = Callable[[Job], Awaitable[Attempt]]
+
 # How long a thread that was told to stop may take to come back with its result.
 _LAST_WORD = 1.0
+
+
+class Tracing(Protocol):
+    """Follows attempts; where that leads is no concern of the worker's."""
+
+    def follow(self, run: Run) -> Run:
+        """Return a `run` that does the same and is followed."""
+
+    def raised(self, error: BaseException) -> None:
+        """Take note of what a handler raised; called inside the attempt."""
 
 
 class Attempts:
@@ -53,18 +67,20 @@ class Attempts:
         registry: Registry,
         concurrency: int,
         refusal: Callable[[Job], str | None],
+        tracing: Tracing | None = None,
     ) -> None:
         """Find handlers in `registry`; run at most `concurrency` plain functions at once.
 
         `refusal` tells why a job must not start, or not go on, and None while it may.
         """
+        self._tracing = tracing
         self._registry = registry
         self._refusal = refusal
         self._threads: Threads[Return] = Threads(concurrency, "pillars-job")
         # Set before running attempts are cut short: a cancellation then comes from the worker.
         self.cutting = False
 
-    async def run(self, job: Job) -> tuple[Ended, Thread | None]:
+    async def run(self, job: Job) -> Attempt:
         """Make one attempt; the thread is one that runs on although the attempt has ended.
 
         To stop an attempt whose job has a `refusal`, cancel the task that makes it. It ends as
@@ -111,7 +127,7 @@ class Attempts:
         handler: Handler,
         context: JobContext,
         timeout: float | None,  # noqa: ASYNC109 - a thread cannot be cancelled, so it is waited for
-    ) -> tuple[Ended, Thread | None]:
+    ) -> Attempt:
         # The copy carries the job context along, and keeps what the function sets to itself.
         call = partial(copy_context().run, _call, handler, job.args)
         thread = self._threads.submit(call)
@@ -151,11 +167,14 @@ class Attempts:
         match error:
             case Discard():
                 return _cancelled(job, str(error))
-            case PermanentError():
-                return Ended(job.id, job.attempt, JobState.DEAD, storable(str(error)))
             case Snooze():
                 reason = storable(error.reason) if error.reason else None
                 return Ended(job.id, job.attempt, JobState.AVAILABLE, reason, error.seconds)
+        if self._tracing is not None:
+            self._tracing.raised(error)
+        match error:
+            case PermanentError():
+                return Ended(job.id, job.attempt, JobState.DEAD, storable(str(error)))
             case TypeError():
                 text = misfit(handler, job.args) or error_text(error)
             case _:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pillars.ground.errors import PillarsError
+from pillars.queue.trace import trace_id
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -95,16 +96,28 @@ class JobContext:
         return self._job.fire_at
 
     @property
+    def trace(self) -> str | None:
+        """W3C `traceparent` of whoever enqueued the job; None when that was no part of a trace."""
+        return self._job.trace
+
+    @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """The logger `pillars.job`, whose records carry job_id, job_type, attempt and schedule."""
+        """The logger `pillars.job`, whose records carry `log_fields`."""
+        return logging.LoggerAdapter(LOGGER, self.log_fields)
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """What identifies the attempt in a log record, by attribute."""
         job = self._job
-        extra = {
+        return {
             "job_id": job.id,
             "job_type": job.type,
+            "queue": job.queue,
             "attempt": job.attempt,
             "schedule": job.schedule,
+            "fire_at": job.fire_at,
+            "trace_id": trace_id(job.trace),
         }
-        return logging.LoggerAdapter(LOGGER, extra)
 
     @property
     def cancelled(self) -> threading.Event:
@@ -132,6 +145,11 @@ class JobContext:
 _lock = threading.Lock()
 _current: ContextVar[JobContext] = ContextVar("pillars_job")
 enter_job = _current.set
+
+
+def running_job() -> JobContext | None:
+    """Return the job this code runs for, None when it runs for none."""
+    return _current.get(None)
 
 
 def current_job() -> JobContext:

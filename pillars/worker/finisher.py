@@ -168,7 +168,7 @@ def _finished(job: Job, ended: Ended, seconds: float) -> JobFinished:
         type=job.type,
         queue=job.queue,
         attempt=job.attempt,
-        outcome="snoozed" if ended.state is JobState.AVAILABLE else ended.state.value,
+        outcome=ended.outcome,
         seconds=seconds,
         schedule=job.schedule,
         error=ended.error.partition("\n")[0] if ended.error else None,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pillars.ground.events import Emit
     from pillars.queue.claims import Ended
     from pillars.queue.states import JobId
+    from pillars.worker.attempts import Tracing
     from pillars.worker.canceller import AttemptKey
     from pillars.worker.registry import Registry
 
@@ -49,6 +50,7 @@ class Worker:
         concurrency: int,
         emit: Emit,
         clock: Clock,
+        tracing: Tracing | None = None,
     ) -> None:
         """Put the parts together; nothing runs yet.
 
@@ -61,6 +63,7 @@ class Worker:
             concurrency: how many jobs run at once.
             emit: receives what happened.
             clock: measures durations; gives tests the database's time.
+            tracing: follows each attempt, where somebody wants that.
         """
         self._identity = identity
         self._progressed = progressed
@@ -92,7 +95,8 @@ class Worker:
             stop=self._stop_attempts,
             emit=emit,
         )
-        self._attempts = Attempts(registry, concurrency, self._canceller.refusal)
+        self._attempts = Attempts(registry, concurrency, self._canceller.refusal, tracing)
+        self._attempt = tracing.follow(self._attempts.run) if tracing else self._attempts.run
         # What each slot runs; a slot whose thread outlived its timeout is busy and runs nothing.
         self._running: list[Claimed | None] = [None] * concurrency
         self._busy = 0
@@ -192,7 +196,7 @@ class Worker:
         # Expelled since the claim? Then others have the job, or will once it is given back.
         if claimed.worker_id == self._identity():
             try:
-                ended, thread = await self._attempts.run(claimed.job)
+                ended, thread = await self._attempt(claimed.job)
             except asyncio.CancelledError:
                 self._finish(number, None, 0.0)
                 raise

@@ -52,6 +52,24 @@ def pointers(problem: dict[str, Any]) -> list[str]:
     return [error["pointer"] for error in problem["errors"]]
 
 
+@pytest.mark.parametrize(
+    ("header", "stored"),
+    [
+        (f"00-{'ab' * 16}-{'cd' * 8}-01", f"00-{'ab' * 16}-{'cd' * 8}-01"),
+        ("junk", None),
+    ],
+)
+async def test_jobs_continue_the_trace_of_the_request_unless_its_header_is_none(
+    client: Client,
+    header: str,
+    stored: str | None,
+) -> None:
+    response = await client.post(JOBS, json={"type": "x"}, headers={"traceparent": header})
+
+    _, job = await get(client, response.headers["Location"])
+    assert job["trace"] == stored
+
+
 async def test_a_job_is_enqueued_with_all_its_fields(
     client: Client,
     events: RecordingListener,

@@ -116,7 +116,7 @@ async def stop_long(ground: Field) -> None:
 
 
 async def stop_worker_long(ground: Field) -> None:
-    """The same to a worker: it comes back with results of jobs that others were given."""
+    """Stop a worker for longer than the lease: it comes back with results nobody wants."""
     await _stop(ground, "stop-worker-long", ground.one("worker"), 1.5, 2.0)
 
 
@@ -147,12 +147,12 @@ async def db_restart(ground: Field) -> None:
 
 
 async def db_down(ground: Field) -> None:
-    """The same, and let it be down for longer than the lease and the look-ahead."""
+    """Stop the database at once and let it be down for longer than lease and look-ahead."""
     await _down(ground, "db-down", _OUTAGE)
 
 
 async def db_stall(ground: Field) -> None:
-    """Let the database stand still for longer than the lease: it is there, and does not answer."""
+    """Let the database stand still for longer than the lease: it is there and does not answer."""
     since = time.time()
     postmaster = ground.server.running()
     if postmaster is None:

@@ -21,7 +21,7 @@ class Tick(NamedTuple):
     """A tick that became work; seconds, 0 where it was in time.
 
     `late` is from its instant to the commit of its job, `delay` from when it was due to start to
-    when a handler had begun; -1 where none did.
+    when a handler had begun; -1 where none did, or where jitter was to hold it up.
     """
 
     fire_at: float
@@ -70,8 +70,8 @@ def ticks_of(evidence: Evidence) -> list[Tick]:
         if job.fire_at > evidence.until:
             continue
         # A later attempt has a later time; the first one's is the tick itself, but for jitter.
-        due = job.fire_at + load.jitter
-        delay = max(0.0, began[job.id] - due) if job.id in began else -1.0
+        ran = job.id in began and not load.jitter
+        delay = max(0.0, began[job.id] - job.fire_at) if ran else -1.0
         found.append(Tick(job.fire_at, load.ahead, max(0.0, job.created_at - job.fire_at), delay))
     return sorted(found)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +348,8 @@ class JobsClaimed(Event):
 class JobFinished(Event):
     """An attempt ended: `outcome` is succeeded, failed, dead, cancelled or snoozed.
 
-    `retry_in` are the seconds until the next attempt of one that failed or was snoozed.
+    `retry_in` are the seconds until the next attempt of one that failed or was snoozed; `fire_at`
+    is the schedule's tick.
     """
 
     job_id: int
@@ -357,6 +361,8 @@ class JobFinished(Event):
     schedule: str | None
     error: str | None
     retry_in: float | None
+    fire_at: datetime | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

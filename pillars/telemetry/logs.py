@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from pillars.ground.events import Event, JobFinished, JobLost, ProcessStopped, TicksFired
+from pillars.queue.trace import trace_id
 from pillars.telemetry.redaction import redact_record
+from pillars.telemetry.tracing import current_trace
 from pillars.telemetry.wording import late_ticks, more_jobs, worded, words_for
+from pillars.worker.context import running_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 LINES_PER_SECOND = 20
 # Libraries that tell at INFO what nobody asked: each request, each file that was looked at.
 _TALKATIVE = ("aiohttp", "asyncio", "psycopg")
+
+JOB_LOGGER = "pillars.job"
 
 logger = logging.getLogger("pillars")
 
@@ -171,6 +176,8 @@ class TextFormatter(logging.Formatter):
         """Return the line; a traceback follows it, indented."""
         time = f"{self.formatTime(record, '%H:%M:%S')}.{int(record.msecs):03d}"
         text = _one_line(record.getMessage())
+        if record.name == JOB_LOGGER and (job := running_job()) is not None:
+            text = f"job {job.id} {job.type}: {text}"
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname}: {text}"
         if not _is_ours(record):
@@ -184,7 +191,11 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ts (UTC), level, logger, event, role, name, message, event's fields."""
+    """One object a line: ts (UTC), level, logger, event, role, name, message, event's fields.
+
+    What is logged while a handler runs has the job's instead: job_id, type, queue, attempt,
+    schedule, fire_at, trace_id.
+    """
 
     def __init__(self, role: str, name: str) -> None:
         """Say in each object who speaks."""
@@ -206,9 +217,14 @@ class JsonFormatter(logging.Formatter):
         for field, value in getattr(record, "fields", {}).items():
             # An event about another member has a role and a name too.
             line[f"member_{field}" if field in line else field] = value
+        if record.name != logger.name and (job := running_job()) is not None:
+            # Whoever logs while a handler runs: its own lines are found by the job.
+            fields = job.log_fields
+            line |= {"type": fields.pop("job_type"), **fields}
+            line["trace_id"] = trace_id(current_trace())
         if record.exc_text:
             line["traceback"] = record.exc_text
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, ensure_ascii=False, default=_plain)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -228,6 +244,10 @@ class _Handler(logging.StreamHandler[TextIO]):
 def _write(level: int, event: str, text: str, fields: dict[str, Any]) -> None:
     # The text is the whole message: a `%` in it is no placeholder.
     logger.log(level, "%s", text, extra={"event": event, "fields": fields})
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _fields(kind: type[Event]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pillars.ground.events import FinishRefused, JobFinished, JobsReturned
 from pillars.ground.loop import Stepper
 from pillars.queue.states import JobState
+from pillars.queue.trace import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -173,4 +174,6 @@ def _finished(job: Job, ended: Ended, seconds: float) -> JobFinished:
         schedule=job.schedule,
         error=ended.error.partition("\n")[0] if ended.error else None,
         retry_in=ended.retry_in,
+        fire_at=job.fire_at,
+        trace_id=trace_id(job.trace),
     )

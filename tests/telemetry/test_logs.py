@@ -4,6 +4,9 @@ import io
 import json
 import logging
 import re
+from contextvars import copy_context
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -45,10 +48,13 @@ from pillars.ground.events import (
     SystemStarted,
     TicksFired,
 )
+from pillars.queue.claims import Job
+from pillars.queue.states import JobId
 from pillars.telemetry.logs import LINES_PER_SECOND, LogListener, configure_logging
 from pillars.telemetry.phrases import duration, ended
 from pillars.telemetry.redaction import redact
 from pillars.telemetry.wording import worded, words_for
+from pillars.worker.context import JobContext, enter_job
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
@@ -364,6 +370,8 @@ def test_an_event_is_one_object_with_its_fields(emit: Events, machine: io.String
         "schedule": None,
         "error": "boom\nat line 3",
         "retry_in": 30.0,
+        "fire_at": None,
+        "trace_id": None,
     }
 
 
@@ -496,6 +504,36 @@ def test_each_event_has_a_line_without_gaps(event: Event) -> None:
     assert "None" not in words[1]
     assert "  " not in words[1]
     assert "\n" not in words[1]
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_what_a_handler_logs_names_its_job_and_its_tick(format_: Literal["text", "json"]) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    job = Job(JobId(7), "mail", "q", {}, 2, 1, 0, None, None, None, "daily", now, now, 0.0)
+    stream = io.StringIO()
+    configure_logging(format_, "worker", "w", stream=stream)
+
+    copy_context().run(_log_in, JobContext(replace(job, trace=trace)))
+
+    if format_ == "text":
+        assert lines(stream) == ["worker/w  job 7 mail: sent", "worker/w  connected [library]"]
+        return
+    for line in objects(stream):
+        assert {key: line[key] for key in ("job_id", "type", "queue", "attempt", "schedule")} == {
+            "job_id": 7,
+            "type": "mail",
+            "queue": "q",
+            "attempt": 2,
+            "schedule": "daily",
+        }
+        assert (line["fire_at"], line["trace_id"]) == ("2030-01-01T00:00:00+00:00", "ab" * 16)
+
+
+def _log_in(context: JobContext) -> None:
+    enter_job(context)
+    context.logger.info("sent")
+    logging.getLogger("library").info("connected")
 
 
 def test_each_worded_event_has_an_example() -> None:

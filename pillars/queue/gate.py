@@ -4,8 +4,8 @@ A claim takes such a job like any other, and then asks for its admission. Under 
 which every admission takes first and holds until it commits, the worker counts the jobs that hold
 the key and decides: a job with room becomes `holding` and runs; one without is parked, out of the
 sight of claims. Whoever ends a job of the key admits again, which opens the parked job that is
-next. So a waiting job costs one claim, however long the line, and nothing is counted twice: what
-holds a key is read from the jobs themselves, never from a counter that could drift.
+next. So a waiting job costs one claim at most, however long the line, and nothing is counted
+twice: what holds a key is read from the jobs themselves, never from a counter that could drift.
 
 A worker that dies between its claim and the admission leaves a running job, which is rescued like
 any other; one that dies between the end of a job and the admission leaves a parked job with room,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _LOCK = 0x676174
 _TURN = 0x67617465
 _PAGE = 500
+# Open jobs of each key that one admission parks along with those it was asked for.
+_FURTHER = 500
 _LOOK_EVERY = 1.0
 _BETWEEN_PAGES = 0.25
 _NOBODY = UUID(int=0)
@@ -58,7 +60,8 @@ class Gate:
 
     async def open(self, keys: Iterable[str]) -> int:
         """Open parked jobs of these keys as far as there is room; returns how many."""
-        return len(await self._decide(_NOBODY, [], keys))
+        rows = await self._decide(_NOBODY, [], keys)
+        return sum(whose == "parked" for _, whose, _ in rows)
 
     async def _decide(
         self,
@@ -71,6 +74,7 @@ class Gate:
             "ids": list(ids),
             "keys": list(keys),
             "lock": _LOCK,
+            "further": _FURTHER,
             "now": self._clock.database_now(),
         }
         async with self._link.transaction() as connection:

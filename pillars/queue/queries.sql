@@ -612,7 +612,8 @@ FROM (SELECT DISTINCT hashtext(key) AS hash FROM unnest(%(keys)s::text[]) AS key
 -- Decide, under the lock of their keys, which jobs may run: those this worker has just claimed, and
 -- those that are parked. For each key the first in working order for which there is room, after the
 -- jobs that hold it, and with those that are open and due in their places. A claimed job without room
--- is parked and its attempt does not count; a parked one with room is opened for any worker.
+-- is parked and its attempt does not count; a parked one with room is opened for any worker. Further open
+-- ones without room are parked as well, many at a time, so that a long line is not claimed job by job.
 -- index: jobs_keyed
 WITH mine AS MATERIALIZED (
     SELECT held.* FROM unnest(%(ids)s::bigint[]) AS claimed (id), LATERAL (
@@ -647,7 +648,7 @@ WITH mine AS MATERIALIZED (
         SELECT ctid, id, concurrency_key, concurrency_limit, priority, run_at FROM pillars.jobs
         WHERE gate = 'open' AND concurrency_key = room.key AND finished_at IS NULL
           AND state IN ('available', 'failed') AND run_at <= coalesce(%(now)s::timestamptz, now())
-        ORDER BY priority, run_at, id LIMIT room.jobs
+        ORDER BY priority, run_at, id LIMIT room.jobs + %(further)s
     ) AS waiting
 ), ranked AS MATERIALIZED (
     SELECT candidates.row, candidates.id, whose,
@@ -666,7 +667,9 @@ SET gate = CASE WHEN whose = 'parked' THEN 'open' WHEN admitted THEN 'holding' E
 FROM ranked
 WHERE jobs.ctid = ranked.row AND jobs.id = ranked.id
   AND (whose = 'mine' AND jobs.state = 'running' AND jobs.worker_id = %(worker_id)s
-       OR whose = 'parked' AND admitted AND jobs.gate = 'parked' AND jobs.finished_at IS NULL)
+       OR whose = 'parked' AND admitted AND jobs.gate = 'parked' AND jobs.finished_at IS NULL
+       OR whose = 'open' AND NOT admitted AND jobs.gate = 'open'
+          AND jobs.state IN ('available', 'failed'))
 RETURNING jobs.id, whose, admitted
 
 -- name: stuck_keys

@@ -121,7 +121,7 @@ PARAMS: dict[str, Any] = {
 }
 # The same names with other meanings.
 OWN_PARAMS: dict[str, dict[str, Any]] = {
-    "admit": {"ids": BATCH[:20]},
+    "admit": {"ids": BATCH[:20], "further": 500},
     "backfill": {"id": 150_000},
     "claim of all_lanes": {"limit": 20},
     "claim of known_lanes": {"limit": 20},

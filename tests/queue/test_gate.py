@@ -202,6 +202,18 @@ async def test_the_keeper_opens_no_more_than_there_is_room(
     assert gates(sql) == ["holding"] * 2 + ["parked"] * 3
 
 
+async def test_a_long_line_of_a_key_is_parked_without_being_claimed_job_by_job(
+    database: Database, claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    await put(database, 300)
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("behind")])
+
+    assert types(await claims.claim(worker, [], 1)) == ["t0"]
+    assert types(await claims.claim(worker, [], 1)) == ["behind"]
+    assert gates(sql) == ["holding"] + ["parked"] * 299 + ["open"]
+
+
 async def test_the_keeper_gets_through_more_keys_than_fit_a_page(
     database: Database,
     claims: Claims,

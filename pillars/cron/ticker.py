@@ -43,7 +43,8 @@ SWEEP_LATE = 0.25
 # A pass leaves no cursor before this many seconds ago, save those of long backlogs; what comes in
 # later from before, as a change that took long to commit does, is found by the sweep.
 _MARGIN = 5.0
-# A sweep looks at everything from the front, so one that takes long comes more rarely.
+# A sweep looks at everything from the front, so sweeps that take long come more rarely. A single
+# slow one tells of a database that stood still: all replicas saw it, and none of them may rest.
 _SWEEP_SHARE, _LONGEST_PAUSE = 10, 30.0
 
 
@@ -126,6 +127,7 @@ class SweepTicker:
         self._emit = emit
         self._clock = clock
         self._firing = Firing(link, emit, clock, lookahead, swept=True)
+        self._last_took = 0.0
 
     async def step(self) -> float:
         """Take one batch of neglected schedules; returns the seconds until the next sweep."""
@@ -145,5 +147,7 @@ class SweepTicker:
             return 0.0
         if len(rows) == BATCH:
             return 0.0
-        pause = max(SWEEP_EVERY, _SWEEP_SHARE * (self._clock.monotonic() - began))
-        return min(pause, _LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
+        took = self._clock.monotonic() - began
+        slow, self._last_took = min(took, self._last_took), took
+        pause = max(SWEEP_EVERY, min(_SWEEP_SHARE * slow, _LONGEST_PAUSE))
+        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret

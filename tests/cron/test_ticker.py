@@ -341,3 +341,24 @@ async def test_slots_that_come_to_a_cron_bring_their_overdue_ticks(
     await ticker.step()
 
     assert ("available", at(-20)) in rows(sql)
+
+
+@pytest.mark.parametrize(("seconds", "longest"), [([8.0], 1.2), ([8.0, 0.0], 1.2), ([8.0] * 2, 36)])
+async def test_sweeps_come_more_rarely_when_they_are_slow_but_not_for_a_single_one(
+    database: Database,
+    events: RecordingListener,
+    clock: FakeClock,
+    seconds: list[float],
+    longest: float,
+) -> None:
+    sweeper = sweep(database, events, clock)
+    fetch, durations = sweeper._link.fetch, iter(seconds)
+
+    async def stalled(*query: Any) -> Any:
+        clock.advance(next(durations))
+        return await fetch(*query)
+
+    sweeper._link.fetch = stalled  # type: ignore[method-assign] # a database that stood still
+    pauses = [await sweeper.step() for _ in seconds]
+
+    assert longest / 1.5 <= pauses[-1] <= longest

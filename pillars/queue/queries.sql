@@ -308,7 +308,7 @@ RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.re
     jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
     extract(epoch FROM jobs.started_at - jobs.run_at)::float8, jobs.concurrency_key, jobs.trace,
     CASE WHEN jobs.cancel_requested_at IS NOT NULL THEN coalesce(jobs.reason, 'cancelled')
-         WHEN jobs.expires_at < jobs.started_at
+         WHEN jobs.attempt = 1 AND jobs.expires_at < jobs.started_at
          THEN 'expired: it could not be started in the time it was given' END,
     %(counted)s::boolean
 

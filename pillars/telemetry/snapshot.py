@@ -156,4 +156,4 @@ class Horizon:
 async def overdue_for(database: Database) -> float:
     """Return for how many seconds the oldest tick that is due has not been enqueued; 0: none is."""
     first = await database.fetch(SQL["overdue_for"])
-    return max(0.0, *(float(seconds) for (seconds,) in first), 0.0)
+    return max(0.0, float(first[0][0])) if first else 0.0

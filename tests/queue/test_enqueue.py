@@ -163,6 +163,20 @@ async def test_a_job_that_is_claimed_too_late_is_marked_expired(
     assert {job.type: job.refusal for job in jobs} == {"late": expired, "good": None, "any": None}
 
 
+async def test_a_job_that_was_started_in_time_may_be_tried_again_later(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    await put(database, NewJob("a", expires_in=60))
+    claims, worker = Claims(database.link("claims"), SystemClock()), new_member(sql)
+    (job,) = await claims.claim(worker, [], 1)
+    await claims.finish(worker, [Ended(job.id, 1, JobState.FAILED, "boom", retry_in=0.0)])
+    sql.execute("UPDATE pillars.jobs SET expires_at = now() - interval '1 s'")
+
+    (again,) = await claims.claim(worker, [], 1)
+
+    assert again.refusal is None
+
+
 @pytest.mark.parametrize(
     ("job", "sentence"),
     [

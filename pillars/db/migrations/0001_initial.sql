@@ -196,7 +196,8 @@ CREATE TABLE pillars.queues (
 
 -- Enqueue from any language, inside the caller's own transaction:
 --   SELECT pillars.enqueue('mail.welcome', '{"to": "a@example.org"}');
--- Returns the job's id; with a unique_key that is taken, the id of the job that holds it.
+-- Returns the job's id; with a unique_key that is taken, the id of the job that holds it, or NULL if
+-- that job ended in this very moment: then nothing was enqueued, and it is to be called again.
 CREATE FUNCTION pillars.enqueue(
     type               text,
     args               jsonb       DEFAULT '{}',

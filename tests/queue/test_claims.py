@@ -27,11 +27,6 @@ def claims(database: Database) -> Claims:
     return Claims(database.link("claims"), SystemClock())
 
 
-@pytest.fixture
-def worker(sql: psycopg.Connection[Any]) -> UUID:
-    return new_member(sql)
-
-
 async def put(database: Database, *jobs: NewJob) -> list[int]:
     async with database.connection() as connection:
         return list(await enqueue(connection, jobs))

@@ -33,11 +33,6 @@ def claims(database: Database) -> Claims:
     return Claims(database.link("claims"), SystemClock())
 
 
-@pytest.fixture
-def worker(sql: psycopg.Connection[Any]) -> UUID:
-    return new_member(sql)
-
-
 async def put(database: Database, count: int, key: str = "k", limit: int = 1, **more: Any) -> None:
     jobs = [
         NewJob(f"t{n}", concurrency_key=key, concurrency_limit=limit, **more) for n in range(count)

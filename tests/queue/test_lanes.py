@@ -11,29 +11,12 @@ from pillars.queue.claims import Claims, Ended, Job
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
 from pillars.queue.states import JobState
-from tests.helpers import FakeClock, new_member
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    import psycopg
-
     from pillars.db.database import Database
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def claims(database: Database, clock: FakeClock) -> Claims:
-    return Claims(database.link("claims"), clock)
-
-
-@pytest.fixture
-def worker(sql: psycopg.Connection[Any]) -> UUID:
-    return new_member(sql)
+    from tests.helpers import FakeClock
 
 
 def slow(claims: Claims, seconds: float = 5.0) -> None:

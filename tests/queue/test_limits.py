@@ -32,21 +32,6 @@ if TYPE_CHECKING:
     from pillars.db.database import Database
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def claims(database: Database, clock: FakeClock) -> Claims:
-    return Claims(database.link("claims"), clock)
-
-
-@pytest.fixture
-def worker(sql: psycopg.Connection[Any]) -> UUID:
-    return new_member(sql)
-
-
 async def put(database: Database, queue: str, count: int, **more: Any) -> None:
     async with database.connection() as connection:
         await enqueue(connection, [NewJob("noop", queue=queue, **more) for _ in range(count)])

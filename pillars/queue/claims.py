@@ -7,7 +7,7 @@ and comes back changes nothing.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pillars.db.arrays import int_array
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from pillars.db.database import Link
     from pillars.ground.clock import Clock
-
 
 # Claims in a row that find jobs whose concurrency keys have no room.
 _LONGEST_LINE = 20
@@ -218,7 +217,7 @@ class Claims:
         limit: int,
     ) -> list[Job]:
         """Claim from each limited queue what its limits allow, in a transaction each."""
-        self._token_in = None
+        waits: list[float] = []
         jobs: list[Job] = []
         for name in await self._limits.names(self._link, queues):
             async with self._link.transaction() as connection:
@@ -227,9 +226,10 @@ class Claims:
                     params = self._params(worker_id, [name], room.jobs, counted=True)
                     rows = await fetch(connection, CLAIM, params)
                     await self._limits.started(connection, name, len(rows))
-                    jobs += [_job(row) for row in rows]
+                    jobs += [replace(_job(row), counted=True) for row in rows]
             if room.wait is not None and room.jobs == 0:
-                self._token_in = min(room.wait, self._token_in or room.wait)
+                waits.append(room.wait)
+        self._token_in = min(waits, default=None)
         return await self._admitted(worker_id, jobs)
 
     def _params(

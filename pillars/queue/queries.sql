@@ -10,9 +10,9 @@ RETURNING id, run_at < now() + interval '1 second',
     CASE WHEN %(wake)s AND run_at < now() + interval '1 second' THEN pg_notify(%(channel)s, '') END
 
 -- name: enqueue
--- Insert jobs from parallel arrays, of which those but args and types may be shorter; returns their ids, and whether
--- each is due soon. If one is, wakes the workers once for the batch where that is asked for: the
--- instants of those that are for later they look up by themselves in time.
+-- Insert jobs from parallel arrays, of which those but args and types may be shorter; returns their
+-- ids, and whether each is due soon. If one is, wakes the workers once for the batch where that is
+-- asked for: the instants of those that are for later they look up by themselves in time.
 WITH inserted AS (
     INSERT INTO pillars.jobs (type, args, queue, priority, run_at, max_attempts, timeout, retry)
     SELECT type, args, coalesce(queue, 'default'), coalesce(priority, 0::smallint),
@@ -308,9 +308,8 @@ RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.re
     jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
     extract(epoch FROM jobs.started_at - jobs.run_at)::float8, jobs.concurrency_key, jobs.trace,
     CASE WHEN jobs.cancel_requested_at IS NOT NULL THEN coalesce(jobs.reason, 'cancelled')
-         WHEN jobs.attempt = 1 AND jobs.expires_at < jobs.started_at
-         THEN 'expired: it could not be started in the time it was given' END,
-    %(counted)s::boolean
+         WHEN jobs.expires_at < jobs.started_at
+         THEN 'expired: it could not be started in the time it was given' END
 
 -- name: next_due
 -- Seconds until the next job for these queues is due, NULL if none waits.
@@ -373,7 +372,7 @@ SELECT coalesce(array_agg(id), '{}') FROM done
 
 -- name: fail
 -- Mark jobs failed (to be tried after retry_in seconds), snoozed (available after retry_in seconds),
--- dead or cancelled, fenced as in succeed.
+-- dead or cancelled, fenced as in succeed. They were started in time: what comes later never expires.
 -- index: jobs_pkey
 WITH done AS (
     UPDATE pillars.jobs AS jobs
@@ -382,6 +381,7 @@ WITH done AS (
         gate = 'open',
         -- A snoozed attempt does not count.
         attempt = jobs.attempt - CASE WHEN result.state = 'available' THEN 1 ELSE 0 END,
+        expires_at = NULL,
         worker_id = CASE WHEN result.retry_in IS NULL THEN jobs.worker_id END,
         finished_at = CASE WHEN result.retry_in IS NULL
                            THEN coalesce(%(now)s::timestamptz, now()) END,
@@ -458,6 +458,7 @@ SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_s
     finished_at = CASE WHEN rescues + 1 >= %(most_rescues)s THEN now() END,
     worker_id = CASE WHEN rescues + 1 >= %(most_rescues)s THEN worker_id END,
     gate = 'open',
+    expires_at = NULL,
     rescues = rescues + 1,
     error = %(error)s
 WHERE finished_at IS NULL AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pillars.ground.events import FinishRefused, JobFinished, JobsReturned
 from pillars.ground.loop import Stepper
-from pillars.queue.states import JobState
 from pillars.queue.trace import trace_id
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Finisher:
         self._retrying = retrying
         self._waiting: list[Outcome] = []
         self._lingered = False
-        # What is being written, by kind and by the worker id that claimed it.
+        # What is being written: results and returns apart, by the worker id that claimed them.
         self._batches: list[list[Outcome]] = []
         self._linger = LINGER
         self._stepper = Stepper("finish", self._step, emit)
@@ -119,9 +118,9 @@ class Finisher:
         self._lingered = bool(self._waiting)
         if len(self._waiting) < CAPACITY:
             self._room.set()
-        groups: dict[tuple[UUID, str], list[Outcome]] = defaultdict(list)
+        groups: dict[tuple[UUID, bool], list[Outcome]] = defaultdict(list)
         for outcome in taken:
-            groups[outcome.worker_id, _kind(outcome)].append(outcome)
+            groups[outcome.worker_id, outcome.ended is None].append(outcome)
         self._batches = list(groups.values())
 
     async def _write(self, batch: Sequence[Outcome]) -> None:
@@ -152,15 +151,6 @@ class Finisher:
             self._emit(FinishRefused(tuple(sorted(refused))))
         if pauses:
             self._retrying(min(pauses))
-
-
-def _kind(outcome: Outcome) -> str:
-    """Kinds are written by statements of their own, so that a repeat repeats one statement only."""
-    if outcome.ended is None:
-        return "returned"
-    if outcome.ended.is_plain:
-        return "plain"
-    return "good" if outcome.ended.state is JobState.SUCCEEDED else "bad"
 
 
 def _finished(job: Job, ended: Ended, seconds: float) -> JobFinished:

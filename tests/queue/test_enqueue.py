@@ -14,7 +14,7 @@ from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import JobError, NewJob, check_job
 from pillars.queue.retry import RetryPolicy
 from pillars.queue.states import JobState
-from pillars.queue.upkeep import Pruner
+from pillars.queue.upkeep import Pruner, rescue
 from tests.helpers import new_member
 
 if TYPE_CHECKING:
@@ -163,18 +163,20 @@ async def test_a_job_that_is_claimed_too_late_is_marked_expired(
     assert {job.type: job.refusal for job in jobs} == {"late": expired, "good": None, "any": None}
 
 
+@pytest.mark.parametrize("how", ["failed", "available", "rescued"])
 async def test_a_job_that_was_started_in_time_may_be_tried_again_later(
-    database: Database, sql: psycopg.Connection[Any]
+    database: Database, sql: psycopg.Connection[Any], how: str
 ) -> None:
     await put(database, NewJob("a", expires_in=60))
     claims, worker = Claims(database.link("claims"), SystemClock()), new_member(sql)
     (job,) = await claims.claim(worker, [], 1)
-    await claims.finish(worker, [Ended(job.id, 1, JobState.FAILED, "boom", retry_in=0.0)])
-    sql.execute("UPDATE pillars.jobs SET expires_at = now() - interval '1 s'")
+    if how == "rescued":
+        async with database.transaction() as connection:
+            await rescue(connection, [worker])
+    else:
+        await claims.finish(worker, [Ended(job.id, 1, JobState(how), "boom", retry_in=0.0)])
 
-    (again,) = await claims.claim(worker, [], 1)
-
-    assert again.refusal is None
+    assert sql.execute("SELECT expires_at FROM pillars.jobs").fetchone() == (None,)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ CREATE TABLE pillars.jobs (
     created_at    timestamptz NOT NULL DEFAULT now(),
     started_at    timestamptz,
     finished_at   timestamptz,
-    -- A job that could not be started by then is cancelled.
+    -- A job that could not be started by then is cancelled; once it was started, nothing expires.
     expires_at    timestamptz,
     cancel_requested_at timestamptz,
     -- unique_key is taken while the job is unfinished, and in any case until then.

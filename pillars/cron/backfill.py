@@ -17,7 +17,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pillars.cron.changes import AT_LEAST, MOST_COUNTED, Known, instant_of_change
 from pillars.cron.definition import Timing
@@ -27,7 +27,7 @@ from pillars.cron.statements import SQL
 from pillars.cron.zones import instants_of
 from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL
-from pillars.db.statements import Statement
+from pillars.db.statements import composed
 from pillars.ground.errors import PillarsError
 from pillars.ground.events import JobsEnqueued
 from pillars.queue.jobs import SQL as QUEUE
@@ -257,15 +257,10 @@ def _moment(instant: int) -> datetime:
     return datetime.fromtimestamp(instant, UTC)
 
 
-def _statement() -> Statement:
-    parts: tuple[LiteralString, ...] = (
-        SQL["ticks_of_backfill"].sql,
-        ", inserted AS (",
-        QUEUE["backfill_ticks"].sql,
-        ") ",
-        SQL["count_backfilled"].sql,
-    )
-    return Statement("backfill", "".join(parts), SQL["ticks_of_backfill"].description, "jobs_tick")
-
-
-BACKFILL = _statement()
+BACKFILL = composed(
+    "backfill",
+    "jobs_tick",
+    SQL["ticks_of_backfill"],
+    SQL["count_backfilled"],
+    inserted=QUEUE["backfill_ticks"],
+)

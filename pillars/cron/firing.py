@@ -6,13 +6,13 @@ A fire is one statement: compare-and-swap of the version, the cursor's move, the
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.cron.plan import AVAILABLE, Due, Plan, plan_fires
 from pillars.cron.statements import SQL
 from pillars.db.arrays import int_array
 from pillars.db.notify import JOBS_CHANNEL
-from pillars.db.statements import Statement
+from pillars.db.statements import composed
 from pillars.ground.events import ScheduleBroken, TicksFired
 from pillars.ground.loop import describe
 from pillars.queue.jobs import SQL as QUEUE
@@ -33,22 +33,21 @@ _BROKEN_FOR = 60.0
 _OVERDUE = 1.0
 
 
-def _fire_statement(name: str, *further: LiteralString) -> Statement:
-    parts: tuple[LiteralString, ...] = (
-        SQL["move_cursors"].sql,
-        ", inserted AS (",
-        QUEUE["insert_ticks"].sql,
-        ") ",
-        *further,
-        SQL["count_fired"].sql,
-    )
-    return Statement(name, "".join(parts), SQL["move_cursors"].description, "schedules_pkey")
-
-
-FIRE = _fire_statement("fire")
+FIRE = composed(
+    "fire",
+    "schedules_pkey",
+    SQL["move_cursors"],
+    SQL["count_fired"],
+    inserted=QUEUE["insert_ticks"],
+)
 # For batches with schedules whose ticks cancel the jobs of earlier ones.
-FIRE_AND_CANCEL = _fire_statement(
-    "fire_and_cancel", ", cancelled AS (", QUEUE["cancel_overlapped"].sql, ") "
+FIRE_AND_CANCEL = composed(
+    "fire_and_cancel",
+    "schedules_pkey",
+    SQL["move_cursors"],
+    SQL["count_fired"],
+    inserted=QUEUE["insert_ticks"],
+    cancelled=QUEUE["cancel_overlapped"],
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 from pillars.cron.book import ScheduleNotFoundError, show_schedule
 from pillars.cron.changes import (
@@ -25,7 +25,7 @@ from pillars.cron.fires import next_fire
 from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL
-from pillars.db.statements import Statement
+from pillars.db.statements import composed
 from pillars.ground.errors import PillarsError
 from pillars.queue.jobs import SQL as QUEUE
 
@@ -173,17 +173,11 @@ async def _set_cursor(
     await fetch(connection, SQL["set_cursor"], params)
 
 
-def _by_hand() -> Statement:
-    parts: tuple[LiteralString, ...] = (
-        SQL["tick_by_hand"].sql,
-        ", inserted AS (",
-        QUEUE["insert_ticks"].sql,
-        "), cancelled AS (",
-        QUEUE["cancel_overlapped"].sql,
-        ") ",
-        SQL["tell_by_hand"].sql,
-    )
-    return Statement("fire_by_hand", "".join(parts), SQL["tick_by_hand"].description, "jobs_tick")
-
-
-FIRE_BY_HAND = _by_hand()
+FIRE_BY_HAND = composed(
+    "fire_by_hand",
+    "jobs_tick",
+    SQL["tick_by_hand"],
+    SQL["tell_by_hand"],
+    inserted=QUEUE["insert_ticks"],
+    cancelled=QUEUE["cancel_overlapped"],
+)

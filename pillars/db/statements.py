@@ -47,6 +47,23 @@ def load_statements(package: str, file: str = "queries.sql") -> Mapping[str, Sta
     return statements
 
 
+def composed(
+    name: str,
+    index: str | None,
+    first: Statement,
+    last: Statement,
+    **parts: Statement,
+) -> Statement:
+    """Return one statement of several: `first` opens with WITH, each part is a further CTE of it.
+
+    So a statement can write tables of several owners, each with SQL of its own.
+    """
+    sql = first.sql
+    for part, statement in parts.items():
+        sql += f", {part} AS ({statement.sql})"
+    return Statement(name, sql + " " + last.sql, first.description, index)
+
+
 def _statement(name: str, body: str, where: str) -> Statement:
     lines = body.strip().splitlines()
     comments = [line[3:] for line in lines if line.startswith("-- ")]

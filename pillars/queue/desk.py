@@ -80,18 +80,9 @@ class QueueDepth:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueRecord:
-    """A queue that holds unfinished jobs, is limited or is paused.
+class QueueRecord(QueueDepth):
+    """A queue that holds unfinished jobs, is limited or is paused; limits as in QueueLimits."""
 
-    The first six as in QueueDepth, the others as in QueueLimits.
-    """
-
-    queue: str
-    available: int
-    running: int
-    failed: int
-    scheduled: int
-    oldest: float
     concurrency: int | None
     rate: float | None
     burst: int | None

@@ -12,15 +12,16 @@ time allows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
-from pillars.db.statements import Statement
+from pillars.db.statements import composed
 from pillars.queue.jobs import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from pillars.db.statements import Statement
     from pillars.ground.clock import Clock
     from pillars.queue.claims import Job
 
@@ -30,14 +31,13 @@ _SHARE, _LONGEST_PAUSE = 20, 10.0
 _MOST = 64
 
 
-def _statement(lanes: LiteralString, name: LiteralString) -> Statement:
-    sql = SQL[lanes].sql + " " + SQL[name].sql
-    return Statement(f"{name} of {lanes}", sql, SQL[name].description, SQL[name].index)
+def _over(lanes: str, name: str) -> Statement:
+    return composed(f"{name} of {lanes}", SQL[name].index, SQL[lanes], SQL[name])
 
 
-CLAIM, CLAIM_ON = _statement("all_lanes", "claim"), _statement("known_lanes", "claim")
-NEXT_DUE, NEXT_DUE_ON = _statement("all_lanes", "next_due"), _statement("known_lanes", "next_due")
-DEPTH = _statement("all_lanes", "depth")
+CLAIM, CLAIM_ON = _over("all_lanes", "claim"), _over("known_lanes", "claim")
+NEXT_DUE, NEXT_DUE_ON = _over("all_lanes", "next_due"), _over("known_lanes", "next_due")
+DEPTH = _over("all_lanes", "depth")
 
 
 class Lanes:

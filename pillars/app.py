@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pillars.db.database import Database
 from pillars.ground.errors import PillarsError
+from pillars.ground.events import nobody
 from pillars.ground.settings import Secret
 from pillars.queue.enqueue import enqueue, enqueue_alone, enqueue_sync
 from pillars.queue.jobs import NewJob, in_trace
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from pillars.cron.code import CodeSchedules
     from pillars.cron.files import ScheduleSet
-    from pillars.ground.events import Emit, Event
+    from pillars.ground.events import Emit
     from pillars.queue.states import JobId
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -60,7 +61,7 @@ class App:
         register_builtins(self.registry)
         self._database: Database | None = None
         self._own: Database | None = None
-        self._emit: Emit = _nobody
+        self._emit: Emit = nobody
         self._web: web.Application | None = None
         self._scheduled: CodeSchedules | None = None
 
@@ -287,7 +288,3 @@ class App:
                 raise AppNotBoundError
             self._database = self._own = Database(Secret(url), "pillars app", self._emit)
         return self._database
-
-
-def _nobody(_: Event) -> None:
-    """Nobody listens: the app is used outside of Pillars' own processes."""

@@ -18,9 +18,7 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from dataclasses import replace
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pillars import __version__
 from pillars.app import App
@@ -29,25 +27,24 @@ from pillars.db.database import Database
 from pillars.db.migrate import migrate
 from pillars.ground.clock import SystemClock
 from pillars.ground.errors import PillarsError
+from pillars.ground.events import nobody
 from pillars.ground.settings import Secret
 from pillars.queue.claims import Claims
 from pillars.queue.desk import list_jobs, show_job
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import rescue
 from pillars.worker.attempts import Attempts
-from pillars.worker.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from pillars.ground.clock import Clock
-    from pillars.ground.events import Event
     from pillars.queue.claims import Ended, Job
     from pillars.queue.desk import JobRecord
     from pillars.queue.states import JobId
-    from pillars.worker.registry import Handler
+    from pillars.worker.attempts import Run
 
 __all__ = ["EndlessJobsError", "JobFailedError", "enqueued", "migrated", "run_due_jobs"]
 MOST_ATTEMPTS = 1_000
@@ -65,9 +62,9 @@ class EndlessJobsError(PillarsError):
 
 async def migrated(dsn: str) -> None:
     """Bring the schema of a test's database up to date; does nothing where it is already."""
-    database = Database(Secret(dsn), "pillars testing", _nobody)
+    database = Database(Secret(dsn), "pillars testing", nobody)
     try:
-        await migrate(database, _nobody)
+        await migrate(database, nobody)
     finally:
         await database.close()
 
@@ -117,7 +114,7 @@ async def run_due_jobs(
         JobFailedError: a job failed without an exception of its handler.
         Exception: what a handler raised.
     """
-    database = Database(app.database.dsn, "pillars testing", _nobody)
+    database = Database(app.database.dsn, "pillars testing", nobody)
     bench = _Bench(app, database, _FixedClock(now) if now is not None else SystemClock())
     try:
         async with bench.joined() as worker_id:
@@ -134,8 +131,8 @@ class _Bench:
         self._database = database
         self._clock = clock
         self._claims = Claims(database.link("claims"), clock)
-        self._registry = _Watched(app.registry)
-        self._attempts = Attempts(self._registry, 1, lambda job: job.refusal)
+        self._raised = _Raised()
+        self._attempts = Attempts(app.registry, 1, lambda job: job.refusal, self._raised)
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[UUID]:
@@ -149,7 +146,7 @@ class _Bench:
             app_version=__version__,
             lease=_LEASE,
             on_expel=rescue,
-            emit=_nobody,
+            emit=nobody,
             clock=SystemClock(),
         )
         await membership.join()
@@ -182,7 +179,7 @@ class _Bench:
         raise EndlessJobsError
 
     async def _attempt(self, worker_id: UUID, job: Job) -> BaseException | None:
-        self._registry.raised = None
+        self._raised.error = None
         # A task of its own, as in a worker: what a handler leaves in its context is not the test's.
         ended, thread = await asyncio.create_task(self._attempts.run(job), context=copy_context())
         await self._claims.finish(worker_id, [ended])
@@ -194,43 +191,19 @@ class _Bench:
     def _error(self, ended: Ended) -> BaseException | None:
         if ended.state not in (JobState.FAILED, JobState.DEAD):
             return None
-        return self._registry.raised or JobFailedError(ended.error or "")
+        return self._raised.error or JobFailedError(ended.error or "")
 
 
-class _Watched(Registry):
-    """An app's handlers, which leave behind what they raise."""
+class _Raised:
+    """Keeps what a handler raises."""
 
-    def __init__(self, registry: Registry) -> None:
-        super().__init__()
-        self._handlers = {name: self._watched(registry, name) for name in registry.names()}
-        self.raised: BaseException | None = None
+    error: BaseException | None = None
 
-    def _watched(self, registry: Registry, name: str) -> Handler:
-        handler = registry.get(name)
-        if handler is None:
-            raise KeyError(name)
-        return replace(handler, function=self._noting(handler))
+    def follow(self, run: Run) -> Run:
+        return run
 
-    def _noting(self, handler: Handler) -> Callable[..., Any]:
-        function = handler.function
-
-        @wraps(function)
-        async def noting_async(**args: Any) -> Any:  # noqa: ANN401 - the handler's own
-            try:
-                return await function(**args)
-            except Exception as error:
-                self.raised = error
-                raise
-
-        @wraps(function)
-        def noting(**args: Any) -> Any:  # noqa: ANN401 - as above
-            try:
-                return function(**args)
-            except Exception as error:
-                self.raised = error
-                raise
-
-        return noting_async if handler.is_async else noting
+    def raised(self, error: BaseException) -> None:
+        self.error = error
 
 
 class _FixedClock:
@@ -242,7 +215,3 @@ class _FixedClock:
 
     def database_now(self) -> datetime:
         return self._now
-
-
-def _nobody(_: Event) -> None:
-    """Nobody listens."""

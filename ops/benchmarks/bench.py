@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from pillars.db.database import Database
 from pillars.db.embedded import EmbeddedPostgres
 from pillars.db.migrate import migrate
+from pillars.ground.events import nobody
 from pillars.ground.settings import Secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-    from pillars.ground.events import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,10 @@ class Ground:
         name = f"bench_{next(_numbers)}"
         self._admin(f"CREATE DATABASE {name}")
         database = Database(
-            Secret(self.server.reveal().replace("@/postgres?", f"@/{name}?")), "bench", _nobody
+            Secret(make_conninfo(self.server.reveal(), dbname=name)), "bench", nobody
         )
         try:
-            await migrate(database, _nobody)
+            await migrate(database, nobody)
             yield database
         finally:
             await database.close()
@@ -88,7 +88,7 @@ class Ground:
 
 @contextmanager
 def embedded_server() -> Iterator[Secret]:
-    """Run a PostgreSQL with the settings of `pillars up`: default durability, nothing tuned."""
+    """Run a PostgreSQL with the settings of `pillars up`: default durability."""
     with tempfile.TemporaryDirectory(prefix="pillars-bench-") as directory:
         server = EmbeddedPostgres(Path(directory))
         try:
@@ -112,7 +112,3 @@ def percentile(values: list[float], percent: float) -> float:
 
 
 _numbers = itertools.count()
-
-
-def _nobody(_: Event) -> None:
-    pass

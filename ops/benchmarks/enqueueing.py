@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ops.benchmarks.bench import Figure, Ground, bare
 from pillars import App, NewJob
+from pillars.ground.events import nobody
 
 if TYPE_CHECKING:
     from pillars.db.database import Database
@@ -26,7 +27,7 @@ async def enqueueing(ground: Ground) -> list[Figure]:
     single = Figure("enqueue one by one", "jobs/s", goal=">= 0.85 of bare insert and commit")
     async with ground.database() as database:
         app = App()
-        app.bind(database, lambda _: None)
+        app.bind(database, nobody)
         for number in range(ground.rounds):
             ground.tell(f"enqueue, round {number + 1}")
             many.bare.append(_bare_many(database, ground.size))

@@ -12,6 +12,7 @@ from ops.benchmarks.bench import Figure, Ground, bare, percentile
 from pillars import App
 from pillars.db.notify import JOBS_CHANNEL, Listener
 from pillars.ground.clock import SystemClock
+from pillars.ground.events import nobody
 from pillars.ground.loop import Stepper
 from pillars.queue.lanes import CLAIM
 from pillars.worker.worker import Worker
@@ -62,7 +63,7 @@ class _Scene:
         self._began: asyncio.Queue[float] = asyncio.Queue()
         self._app = App()
         self._app.job("timed")(self._timed)
-        self._app.bind(database, lambda _: None)
+        self._app.bind(database, nobody)
         self._worker = Worker(
             database=database,
             registry=self._app.registry,
@@ -70,7 +71,7 @@ class _Scene:
             progressed=lambda: None,
             queues=(),
             concurrency=20,
-            emit=lambda _: None,
+            emit=nobody,
             clock=SystemClock(),
         )
         callbacks = {JOBS_CHANNEL: self._worker.notified}
@@ -117,7 +118,7 @@ async def _bare(database: Database) -> list[float]:
     )
     listening = asyncio.create_task(_listen(listener))
     app = App()
-    app.bind(database, lambda _: None)
+    app.bind(database, nobody)
     with bare(database) as connection:
         params = {
             "worker_id": _member(connection),
@@ -142,7 +143,7 @@ async def _bare(database: Database) -> list[float]:
 
 
 async def _listen(listener: Listener) -> None:
-    await Stepper("listen", listener.step, lambda _: None).run()
+    await Stepper("listen", listener.step, nobody).run()
 
 
 def _member(connection: psycopg.Connection[Any]) -> UUID:

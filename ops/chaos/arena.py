@@ -22,11 +22,11 @@ from ops.chaos.work import TABLES
 from pillars.db.database import Database
 from pillars.db.embedded import EmbeddedPostgres
 from pillars.db.migrate import migrate
+from pillars.ground.events import nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pillars.ground.events import Event
     from pillars.ground.settings import Secret
 
     Tell = Callable[[str, float], None]
@@ -98,8 +98,8 @@ async def run(plan: Plan, tell: Tell) -> gathered.Evidence:
 
 async def _prepare(plan: Plan, directory: Path, dsn: Secret) -> None:
     (directory / "schedules" / "nemesis.yaml").write_text(as_yaml(loads(plan.schedules)))
-    database = Database(dsn, "nemesis", _nobody)
-    await migrate(database, _nobody)
+    database = Database(dsn, "nemesis", nobody)
+    await migrate(database, nobody)
     await database.close()
     with psycopg.connect(dsn.reveal(), autocommit=True) as sql:
         sql.execute(TABLES)
@@ -224,7 +224,3 @@ def _socket(server: EmbeddedPostgres) -> Path:
 def _last_words(crew: Crew) -> str:
     texts = [(each.id, each.log.read_text(errors="replace")[-500:]) for each in crew.past]
     return "\n".join(f"{name}: {text}" for name, text in texts)
-
-
-def _nobody(_: Event) -> None:
-    pass

@@ -13,11 +13,11 @@ from ops.chaos.evidence import Pin
 from ops.chaos.load import EDITED
 from pillars.cron.life import pause, resume
 from pillars.db.database import Database
+from pillars.ground.events import nobody
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pillars.ground.events import Event
     from pillars.ground.settings import Secret
 
 TRICKLE_EVERY = 0.2
@@ -64,7 +64,7 @@ class Witness:
 
     async def edit(self) -> None:
         """Pause and resume schedules; note when each was surely paused."""
-        database = Database(self._dsn, "nemesis", _nobody)
+        database = Database(self._dsn, "nemesis", nobody)
         try:
             for number in itertools.cycle(range(EDITED)):
                 name = f"edited-{number}"
@@ -124,7 +124,3 @@ async def _until_done(
             await asyncio.sleep(LOOK_EVERY)
         else:
             return
-
-
-def _nobody(_: Event) -> None:
-    pass

@@ -6,9 +6,10 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pillars.ground.errors import PillarsError
+from pillars.ground.events import nobody
 from pillars.ground.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -79,13 +80,9 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
     dsn = dsn_from(settings)
     connection, limits = await connect(dsn, "pillars cli")
     await connection.close()
-    database = Database(dsn, "pillars cli", _nobody)
+    database = Database(dsn, "pillars cli", nobody)
     database.limits = limits
     try:
         yield database
     finally:
         await database.close()
-
-
-def _nobody(_: Any) -> None:  # noqa: ANN401 - any event
-    """Events have no listener in a command."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pillars.cli.context import dsn_from, settings_from
+from pillars.ground.events import nobody
 
 if TYPE_CHECKING:
     import argparse
@@ -65,7 +66,7 @@ def migrate(arguments: argparse.Namespace) -> int:
 
     count = with_database(
         arguments,
-        lambda database: bring_up_to_date(database, lambda _: None),
+        lambda database: bring_up_to_date(database, nobody),
     )
     print(f"{count} migrations applied" if count else "the schema is up to date")
     return 0

@@ -20,6 +20,12 @@ class Event:
 
 
 Emit = Callable[[Event], None]
+
+
+def nobody(_: Event) -> None:
+    """Emit to nobody: where Pillars is used outside of its own processes."""
+
+
 E = TypeVar("E", bound=Event)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pillars.ground.errors import PillarsError, did_you_mean
 
@@ -76,7 +76,7 @@ class Settings:
     drain_timeout: float = 25.0
     retention: float = 86_400.0
     retention_failed: float = 14 * 86_400.0
-    log: str = "text"
+    log: Literal["text", "json"] = "text"
     api_token: Secret | None = None
     data_dir: Path = Path(".pillars")
 

@@ -15,10 +15,12 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pillars.ground.events import ChildEnded
+from pillars.ground.events import ChildEnded, LoopFailed, ProcessStopping
+from pillars.ground.loop import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 PARENT_VARIABLE = "PILLARS_PARENT_PID"
 READY_VARIABLE = "PILLARS_READY_FD"
 URL_VARIABLE = "PILLARS_PARENT_URL"
+_SPAWN_PAUSE = 5.0
 
 
 @dataclass(slots=True)
@@ -56,27 +59,48 @@ class Supervisor:
 
     def __init__(
         self,
+        role: str,
+        name: str,
         *,
         pause: Callable[[Child, int, float], float | None],
-        given_up: Callable[[Child, int], None],
         emit: Emit,
         clock: Clock,
     ) -> None:
         """Run nothing yet.
 
         Args:
+            role: the parent's.
+            name: the parent's.
             pause: told a child that ended, its exit code and how many seconds it ran; returns the
-                seconds until it is started again, None where that would be of no use.
-            given_up: told a child that is not started again, and its exit code.
-            emit: receives ChildEnded.
+                seconds until it is started again, None where that would be of no use: then
+                everything is to stop.
+            emit: receives ChildEnded, ProcessStopping and LoopFailed.
             clock: measures how long a child ran.
         """
+        self._role = role
+        self._name = name
         self._pause = pause
-        self._given_up = given_up
         self._emit = emit
         self._clock = clock
-        self._stopping = asyncio.Event()
         self.children: list[Child] = []
+        # Set once everything is to stop; whoever waits for it calls `stop`.
+        self.asked = asyncio.Event()
+        # The exit code of the child that was given up, 0 while none was.
+        self.failed = 0
+
+    def handle_signals(self) -> None:
+        """Let SIGTERM and SIGINT ask for a stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.ask_to_stop, signal.Signals(number).name)
+
+    def ask_to_stop(self, why: str) -> None:
+        """Ask for a stop; asked again, nobody waits for running jobs any more."""
+        if self.asked.is_set():
+            self.signal(self.children, signal.SIGTERM)
+            return
+        self._emit(ProcessStopping(self._role, self._name, why))
+        self.asked.set()
 
     def start(self, children: Iterable[Child]) -> None:
         """Start these and keep them running."""
@@ -92,7 +116,7 @@ class Supervisor:
 
     async def stop(self, *groups: Iterable[Child], limit: float) -> None:
         """Stop one group after the other in order; kill what takes longer than `limit` seconds."""
-        self._stopping.set()
+        self.asked.set()
         for group in map(list, groups):
             self.signal(group, signal.SIGTERM)
             waits = [asyncio.create_task(c.process.wait()) for c in group if c.process is not None]
@@ -107,27 +131,36 @@ class Supervisor:
                 child.watch.cancel()
 
     async def _keep_running(self, child: Child) -> None:
-        while not self._stopping.is_set():
+        while not self.asked.is_set():
             started = self._clock.monotonic()
-            process = child.process = await _spawn(child)
+            try:
+                process = child.process = await _spawn(child)
+            except OSError as error:
+                # No memory, or too many processes: that passes.
+                child.fate = f"cannot be started: {error.strerror}"
+                self._emit(LoopFailed(child.name, describe(error), 1, _SPAWN_PAUSE))
+                await self._rest(_SPAWN_PAUSE)
+                continue
             child.fate = None
-            if self._stopping.is_set():
+            if self.asked.is_set():
                 # The stop came while it was being started and has not reached it.
                 process.terminate()
             code = await process.wait()
-            if self._stopping.is_set():
+            if self.asked.is_set():
                 return
             pause = self._pause(child, code, self._clock.monotonic() - started)
             child.url, child.fate = None, f"ended with exit code {code}"
             if pause is None:
-                self._given_up(child, code)
+                self.failed = code
+                self.ask_to_stop(f"{child.name} ended with exit code {code}")
                 return
             self._emit(ChildEnded(child.role, child.name, process.pid, code, pause))
-            try:
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
+            await self._rest(pause)
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.asked.wait()
 
 
 async def _spawn(child: Child) -> asyncio.subprocess.Process:
@@ -144,6 +177,10 @@ async def _spawn(child: Child) -> asyncio.subprocess.Process:
             start_new_session=True,
             pass_fds=() if writer is None else (writer,),
         )
+    except BaseException:
+        if reader is not None:
+            os.close(reader)
+        raise
     finally:
         if writer is not None:
             os.close(writer)

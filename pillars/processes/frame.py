@@ -63,7 +63,7 @@ class Frame:
         self.dsn = dsn
         self.clock = SystemClock()
         self.events = Events()
-        configure_logging("json" if settings.log == "json" else "text", role, self.name)
+        configure_logging(settings.log, role, self.name)
         self._log = LogListener(self.events, self.clock)
         self.metrics = Metrics(self.events, role)
         self.health = Health(self.events, self.clock)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from pillars.ground.events import (
     DatabaseStarted,
     DatabaseStopped,
     Events,
-    ProcessStopping,
     SystemStarted,
 )
 from pillars.ground.loop import Stepper
@@ -53,7 +51,7 @@ class Up:
         self._settings = settings
         self._clock = SystemClock()
         self._events = Events()
-        configure_logging("json" if settings.log == "json" else "text", "up", "pillars")
+        configure_logging(settings.log, "up", "pillars")
         self._log = LogListener(self._events, self._clock)
         self._postgres = EmbeddedPostgres(settings.data_dir) if not settings.database_url else None
         self._minder = Stepper("database", self._mind_database, self._events)
@@ -61,13 +59,12 @@ class Up:
         self._crons = crons
         self._workers = workers
         self._supervisor = Supervisor(
+            "up",
+            "pillars",
             pause=self._pause,
-            given_up=self._given_up,
             emit=self._events,
             clock=self._clock,
         )
-        self._stopping = asyncio.Event()
-        self._failed = 0
 
     async def run(self) -> int:
         """Run until asked to stop; returns the exit code.
@@ -76,18 +73,16 @@ class Up:
             PillarsError: the database, the port or the data directory cannot be used.
         """
         self._check_port()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        self._supervisor.handle_signals()
         try:
             dsn = await self._start_database()
-            if not self._stopping.is_set():
+            if not self._supervisor.asked.is_set():
                 await self._start_children(dsn)
-            await self._stopping.wait()
+            await self._supervisor.asked.wait()
         finally:
             await self._stop_children()
             await self._stop_database()
-        return self._failed
+        return self._supervisor.failed
 
     def _check_port(self) -> None:
         settings = self._settings
@@ -111,7 +106,7 @@ class Up:
             self._minding = asyncio.create_task(self._minder.run(), name="database")
         database = Database(dsn, "pillars up", self._events)
         try:
-            await unless_set(self._stopping, prepare(database, self._events))
+            await unless_set(self._supervisor.asked, prepare(database, self._events))
         finally:
             await database.close()
         return dsn
@@ -148,10 +143,6 @@ class Up:
             return None
         return RESTART_LEASES * self._settings.lease
 
-    def _given_up(self, child: Child, code: int) -> None:
-        self._failed = code
-        self._stop(f"{child.name} ended with exit code {code}")
-
     def _flags(self, role: str) -> Iterator[str]:
         settings = self._settings
         yield from ("--schedules-dir", str(settings.schedules_dir)) if role == "cron" else ()
@@ -160,14 +151,6 @@ class Up:
             yield from ("--port", str(settings.port))
         if settings.app:
             yield from ("--app", settings.app)
-
-    def _stop(self, why: str) -> None:
-        if self._stopping.is_set():
-            # Asked again: nobody waits for running jobs any more.
-            self._supervisor.signal(self._supervisor.children, signal.SIGTERM)
-            return
-        self._events(ProcessStopping("up", "pillars", why))
-        self._stopping.set()
 
     async def _stop_children(self) -> None:
         children = self._supervisor.children

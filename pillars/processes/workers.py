@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from pillars.ground.clock import SystemClock
-from pillars.ground.events import Events, ProcessesStarted, ProcessStopped, ProcessStopping
+from pillars.ground.events import Events, ProcessesStarted, ProcessStopped
 from pillars.ground.loop import Stepper
 from pillars.processes.children import (
     PARENT_VARIABLE,
@@ -31,6 +30,7 @@ from pillars.telemetry.endpoints import OpsServer, ops_routes
 from pillars.telemetry.health import Check, Readiness
 from pillars.telemetry.logs import LogListener, configure_logging
 from pillars.telemetry.merge import Merged
+from pillars.telemetry.metrics import encode
 
 if TYPE_CHECKING:
     from pillars.ground.settings import Secret, Settings
@@ -55,16 +55,15 @@ class Workers:
         self._name = settings.name or f"{socket.gethostname()}-worker-{os.getpid()}"
         self._clock = SystemClock()
         self._events = Events()
-        configure_logging("json" if settings.log == "json" else "text", "worker", self._name)
+        configure_logging(settings.log, "worker", self._name)
         self._log = LogListener(self._events, self._clock)
         self._merged = Merged()
         self._deaths: dict[str, int] = {}
         self._was_ready = False
-        self._failed = 0
-        self._stopping = asyncio.Event()
         self._supervisor = Supervisor(
+            "worker",
+            self._name,
             pause=self._pause,
-            given_up=self._given_up,
             emit=self._events,
             clock=self._clock,
         )
@@ -75,9 +74,7 @@ class Workers:
         Raises:
             PortError: the metrics port cannot be used.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        self._supervisor.handle_signals()
         ops = OpsServer(self._settings.host, self._settings.metrics_port, ops_routes(self, self))
         url = await ops.start()
         watcher = Stepper("parent", self._watch_parent, self._events)
@@ -86,23 +83,23 @@ class Workers:
             try:
                 self._supervisor.start(self._children(url))
                 self._events(ProcessesStarted(self._name, self._settings.processes, url))
-                await self._stopping.wait()
+                await self._supervisor.asked.wait()
             finally:
                 limit = self._settings.drain_timeout + _STOP_GRACE
                 await self._supervisor.stop(self._supervisor.children, limit=limit)
                 watching.cancel()
                 await ops.stop()
                 self._events(ProcessStopped("worker", self._name))
-        return self._failed
+        return self._supervisor.failed
 
     async def rendered(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics of all workers as those of one, and their content type."""
         await asyncio.gather(*map(self._look, self._supervisor.children))
-        return await asyncio.to_thread(self._merged.render, accept)
+        return await asyncio.to_thread(encode, self._merged.now(), accept)
 
     async def readiness(self) -> Readiness:
         """Ask all workers; what does not answer is not ready."""
-        if self._stopping.is_set():
+        if self._supervisor.asked.is_set():
             return Readiness(ok=False, checks={"running": Check(ok=False, reason="stopping")})
         answers = await asyncio.gather(*map(self._ask, self._supervisor.children))
         checks = {name: check for answer in answers for name, check in answer.items()}
@@ -166,21 +163,9 @@ class Workers:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(deaths, 10))
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 
-    def _given_up(self, child: Child, code: int) -> None:
-        self._failed = code
-        self._stop(f"{child.name} ended with exit code {code}")
-
-    def _stop(self, why: str) -> None:
-        if self._stopping.is_set():
-            # Asked again: nobody waits for running jobs any more.
-            self._supervisor.signal(self._supervisor.children, signal.SIGTERM)
-            return
-        self._events(ProcessStopping("worker", self._name, why))
-        self._stopping.set()
-
     async def _watch_parent(self) -> float:
         if parent_is_gone():
-            self._stop("its parent is gone")
+            self._supervisor.ask_to_stop("its parent is gone")
         return _PARENT_EVERY
 
 

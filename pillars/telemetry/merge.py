@@ -1,8 +1,8 @@
 """The metrics of several processes as those of one.
 
-Counters and histograms are added up, gauges as the catalog says of each. What a process counted is
-kept when it ends, and when it does not answer: a sum that shrinks would be taken for a restart, and
-all it is made of for new.
+Counters and histograms are added up, gauges as the catalog says of each. What a process had
+counted when it was last asked is kept when it ends, and when it does not answer: a sum that shrinks
+would be taken for a restart, and all it is made of for new.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from pillars.telemetry.catalog import METRICS, Kind, Merge
-from pillars.telemetry.metrics import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _COUNTED = ("counter", "histogram")
 _RULES = {metric.name: metric.merge for metric in METRICS if metric.kind is Kind.GAUGE}
@@ -49,14 +48,21 @@ class Merged:
         counted = (metric for metric in metrics if metric.type in _COUNTED)
         self._ended = merge(chain(self._ended, counted))
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Return all metrics as text, and its content type, in the format `accept` prefers."""
-        return encode(self, accept)
+    def now(self) -> Sums:
+        """Return what is known now, to be added up elsewhere while processes come and go."""
+        return Sums([self._own.collect(), *self._latest.values(), self._ended])
 
-    def collect(self) -> Iterable[Metric]:
-        """Return the sums; what the exposition of the client asks for."""
-        own = text_string_to_metric_families(generate_latest(self._own).decode())
-        return merge(chain(own, *self._latest.values(), self._ended))
+
+class Sums:
+    """What the exposition of the client asks for."""
+
+    def __init__(self, parts: Sequence[Iterable[Metric]]) -> None:
+        """Add up these."""
+        self._parts = parts
+
+    def collect(self) -> list[Metric]:
+        """Return the sums."""
+        return merge(chain.from_iterable(self._parts))
 
 
 def merge(metrics: Iterable[Metric]) -> list[Metric]:

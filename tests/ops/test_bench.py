@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import psycopg
+
+    from pillars.ground.settings import Secret
 
 
 @pytest.mark.timeout(300)
@@ -47,3 +51,23 @@ def test_a_benchmark_that_does_not_exist_is_named_with_those_that_do() -> None:
 
     assert done.returncode == 2
     assert "there is no benchmark 'wrk': choose of enqueue, work" in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_database_that_is_named_lends_its_server_and_keeps_its_own_jobs(
+    dsn: Secret, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("SELECT pillars.enqueue('precious')")
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ops.benchmarks", "enqueue", "--quick"),
+            *("--database-url", dsn.reveal()),
+        ],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert sql.execute("SELECT type FROM pillars.jobs").fetchall() == [("precious",)]

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pillars.ground.events import ClockMeasured, Events, JobFinished, SlotsUsed
 from pillars.telemetry.catalog import Kind, metrics_of
 from pillars.telemetry.merge import Merged
-from pillars.telemetry.metrics import Metrics
+from pillars.telemetry.metrics import Metrics, encode
 
 if TYPE_CHECKING:
     from pillars.ground.events import Event
@@ -29,7 +29,7 @@ def done(type_: str, seconds: float) -> JobFinished:
 
 
 def value(merged: Merged, name: str, **labels: str) -> float | None:
-    text = merged.render("")[0].decode()
+    text = encode(merged.now(), "")[0].decode()
     found = [
         sample.value
         for family in text_string_to_metric_families(text)
@@ -92,7 +92,7 @@ def test_both_formats_are_offered() -> None:
     merged = Merged()
     merged.saw("w#1", worker(done("mail", 1)))
 
-    text, kind = merged.render("application/openmetrics-text; version=1.0.0")
+    text, kind = encode(merged.now(), "application/openmetrics-text; version=1.0.0")
 
     assert kind.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")

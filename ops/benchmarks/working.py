@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from ops.benchmarks.bench import Figure, Ground, bare
+from ops.processes import clean_environment
 from pillars.queue.limits import pause_queue
 
 if TYPE_CHECKING:
@@ -105,17 +106,12 @@ def _take_all(database: Database) -> None:
 
 
 async def _start(database: Database) -> Process:
-    environ = {**os.environ, "PILLARS_DATABASE_URL": database.dsn.reveal()}
     return await asyncio.create_subprocess_exec(
-        *_command(),
-        env=environ,
+        *(sys.executable, "-m", "pillars", "worker"),
+        env=clean_environment(PILLARS_DATABASE_URL=database.dsn.reveal()),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
-
-
-def _command() -> Sequence[str]:
-    return (sys.executable, "-m", "pillars", "worker")
 
 
 async def _until(

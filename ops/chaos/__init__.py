@@ -1,8 +1,9 @@
 """The nemesis: real processes are harmed while they work, and the database is checked afterwards.
 
-Nothing here trusts what it examines. Which ticks there should be is plain arithmetic (`load`), not
-`pillars.cron.fires`; what ran, and when, is told by rows that handlers leave in a table of their
-own (`work`), by the database's clock; who may be taken for dead follows from what was done to whom.
+What is expected is computed without what is examined. Which ticks there should be is plain
+arithmetic (`load`), not `pillars.cron.fires`; what ran, and when, is told by rows that handlers
+leave in a table of their own (`work`), by the database's clock; who may be taken for dead follows
+from what was done to whom.
 
 Read in this order:
 

@@ -165,6 +165,7 @@ def _print(
             f"{each.delay_max:.2f}",
         )
     console.print(table)
+    console.print("; ".join(f"{what}: {count:,}" for what, count in _events(evidence).items()))
 
 
 def _report(
@@ -177,8 +178,18 @@ def _report(
         "invariants": [asdict(verdict) for verdict in verdicts],
         "lateness": [asdict(each) for each in late],
         "deeds": [asdict(deed) for deed in evidence.deeds],
+        **_events(evidence),
         "longest_pin": max((pin.seconds for pin in evidence.pins), default=0.0),
         "most_sessions": max((count for _, count in evidence.sessions), default=0),
+    }
+
+
+def _events(evidence: Evidence) -> dict[str, int]:
+    refused = [line for line in evidence.lines if line.event == "FinishRefused"]
+    return {
+        "expelled": sum(line.event == "MemberExpelled" for line in evidence.lines),
+        "jobs lost with their workers": sum(job.rescues > 0 for job in evidence.jobs),
+        "late results refused": sum(len(line.fields["job_ids"]) for line in refused),
     }
 
 

@@ -17,12 +17,10 @@ from ops.chaos.crew import Crew
 from ops.chaos.faults import FAULTS, Field, deck
 from ops.chaos.load import as_yaml, loads
 from ops.chaos.proxy import Proxy
-from ops.chaos.witness import Witness
+from ops.chaos.witness import NOW, Witness
 from ops.chaos.work import TABLES
-from pillars.db.database import Database
 from pillars.db.embedded import EmbeddedPostgres
-from pillars.db.migrate import migrate
-from pillars.ground.events import nobody
+from pillars.testing import migrated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +45,6 @@ _OPEN: LiteralString = (
     "SELECT count(*) FROM pillars.jobs "
     "WHERE finished_at IS NULL AND run_at <= to_timestamp(%s::float8)"
 )
-_NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +95,7 @@ async def run(plan: Plan, tell: Tell) -> gathered.Evidence:
 
 async def _prepare(plan: Plan, directory: Path, dsn: Secret) -> None:
     (directory / "schedules" / "nemesis.yaml").write_text(as_yaml(loads(plan.schedules)))
-    database = Database(dsn, "nemesis", nobody)
-    await migrate(database, nobody)
-    await database.close()
+    await migrated(dsn.reveal())
     with psycopg.connect(dsn.reveal(), autocommit=True) as sql:
         sql.execute(TABLES)
         if "tick" in plan.broken.split(","):
@@ -142,7 +137,7 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
     tell("coming to rest", 1.0)
     unsettled = await _settle(dsn, names, plan)
     with psycopg.connect(dsn.reveal(), autocommit=True) as sql:
-        ((until,),) = sql.execute(_NOW).fetchall()
+        ((until,),) = sql.execute(NOW).fetchall()
         if not await _until(dsn, _OPEN, 0, (until,)):
             unsettled.append("every due job ended")
         owners = tuple(owner for (owner,) in sql.execute(_OWNERS).fetchall())
@@ -167,7 +162,6 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
             paused=witness.paused,
             pins=witness.pins,
             sessions=witness.sessions,
-            samples=witness.samples,
             processes=len(names),
             exits=crew.exits,
             unsettled=unsettled,

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ops.processes import clean_environment
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -66,8 +68,7 @@ class Crew:
         log = self.directory / f"{name}.{number}.log"
         module = "ops.chaos.broken" if self.broken else "pillars"
         flags = ["--port", "0"] if role == "server" else []
-        environment = {key: value for key, value in os.environ.items() if "PILLARS_" not in key}
-        environment |= self.settings
+        environment = clean_environment(**self.settings)
         if name in self.linked:
             environment["PILLARS_DATABASE_URL"] = self.link
         with log.open("wb") as output:

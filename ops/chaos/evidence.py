@@ -134,7 +134,6 @@ class Evidence:
         paused: stretches in which a schedule was surely paused.
         sessions: (instant, sessions of ours) in order.
         processes: how many processes run at rest.
-        samples: how often sessions were looked at.
         unsettled: what never came to rest.
     """
 
@@ -152,7 +151,6 @@ class Evidence:
     paused: Sequence[tuple[str, float, float]]
     pins: Sequence[Pin]
     sessions: Sequence[tuple[float, int]]
-    samples: int
     processes: int
     exits: Mapping[str, int]
     unsettled: Sequence[str] = ()

@@ -184,7 +184,7 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
 def nothing_pinned(evidence: Evidence) -> Verdict:
     """I7."""
     verdict = Verdict("I7", "no session of ours holds back the oldest transaction over 5 s")
-    verdict.checked = evidence.samples
+    verdict.checked = len(evidence.sessions)
     verdict.violations = [
         f"{pin.application}: {pin.seconds:.1f} s: {pin.query}"
         for pin in evidence.pins

@@ -24,7 +24,7 @@ TRICKLE_EVERY = 0.2
 EDIT_EVERY = 1.0
 LOOK_EVERY = 0.5
 _WORTH_NOTING = 0.1
-_NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
+NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _ENQUEUE: dict[str, LiteralString] = {
     "plain": "SELECT pillars.enqueue('nemesis.step')",
     # Held for two seconds, and asked for more often than that.
@@ -53,7 +53,6 @@ class Witness:
         self.acknowledged: set[int] = set()
         self.paused: list[tuple[str, float, float]] = []
         self.sessions: list[tuple[float, int]] = []
-        self.samples = 0
         self.pins: list[Pin] = []
 
     async def trickle(self) -> None:
@@ -86,7 +85,6 @@ class Witness:
 
     def _note(self, rows: list[tuple[Any, ...]]) -> None:
         now = time.time()
-        self.samples += 1
         self.sessions.append((now, len(rows)))
         self.pins += [
             Pin(now, application, seconds, " ".join(query.split()))
@@ -95,7 +93,7 @@ class Witness:
         ]
 
     async def _now(self) -> float:
-        while not (rows := await self._ask(_NOW)):
+        while not (rows := await self._ask(NOW)):
             pass
         return float(rows[0][0])
 

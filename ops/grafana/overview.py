@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from panels import (
+    OF_INSTANCE,
     Query,
     Section,
     graph,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from panels import AnyPanel
 
 ALL = 'job=~".+"'
+OURS = f'job="pillars", {OF_INSTANCE}'
 
 
 def build() -> Dashboard:
@@ -182,13 +184,13 @@ def _processes() -> list[AnyPanel]:
             "Seconds of processor time a second, by process. Good: well below 1, the most that "
             "one process can use.",
             "short",
-            Query(rate("process_cpu_seconds_total", f"{_OURS}", by="name"), "{{name}}"),
+            Query(rate("process_cpu_seconds_total", OURS, by="name"), "{{name}}"),
         ),
         graph(
             "Memory",
             "Resident memory by process. Good: flat after the first minutes.",
             "bytes",
-            Query(f"process_resident_memory_bytes{{{_OURS}}}", "{{name}}"),
+            Query(f"process_resident_memory_bytes{{{OURS}}}", "{{name}}"),
         ),
         graph(
             "Requests",
@@ -211,6 +213,3 @@ def _processes() -> list[AnyPanel]:
             Query(or_zero(rate("pillars_loop_failures_total", by="loop")), "{{loop}}"),
         ),
     ]
-
-
-_OURS = 'job="pillars", name=~"$instance"'

@@ -27,7 +27,6 @@ TAG = "pillars"
 OF_INSTANCE = 'name=~"$instance"'
 OF_QUEUE = 'queue=~"$queue"'
 WINDOW = "$__rate_interval"
-WIDTH = 24
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
-"""`pillars up` beside a Prometheus that watches it, and a Grafana where one is installed.
+"""`pillars up`, in this process, beside a Prometheus that watches it.
 
-The watchers start first and stop last. Every child has a session of its own, so Ctrl-C reaches this
-process alone: it asks `pillars up` to stop, waits for it, and ends the watchers.
+The watcher starts first and stops last. It has a session of its own, so Ctrl-C reaches `pillars up`
+alone, and the watcher ends when that has stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
 import socket
@@ -22,16 +21,16 @@ from urllib.request import urlopen
 
 import yaml
 
+import pillars.cli
 from pillars.cli.context import settings_from
 from pillars.cli.parser import build_parser
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 HERE = Path(__file__).resolve().parent
 DASHBOARDS = HERE.parent / "grafana" / "dashboards"
-PROVISIONING = HERE.parent / "grafana" / "provisioning"
 READY_WITHIN = 30.0
 LOOK_EVERY = 0.1
 STOP_WITHIN = 20.0
@@ -49,7 +48,7 @@ class ObserveError(PillarsError):
 def main(arguments: Sequence[str]) -> int:
     """Run everything until `pillars up` ends; returns its exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # Until `pillars up` runs, and takes them over, each ends this process in order.
+        # Until `pillars up` runs, and takes over, each ends this process in order.
         signal.signal(number, signal.default_int_handler)
     own, rest = _own_parser().parse_known_args(arguments)
     settings = settings_from(build_parser().parse_args(["up", *rest]))
@@ -67,9 +66,11 @@ def main(arguments: Sequence[str]) -> int:
         url = f"http://127.0.0.1:{watch_port}"
         running.enter_context(_prometheus(program, config, url, directory))
         print(f"Prometheus   {url}/graph, alerts at {url}/alerts, members at {url}/targets")
-        running.enter_context(_grafana(directory.parent / "grafana", url))
+        print(f"Dashboards   import {DASHBOARDS}/*.json into your Grafana")
         print(f"Pillars      http://{host}:{port}", flush=True)
-        return _up([*rest, "--port", str(port)])
+        # A hang-up of the terminal stops as a request to stop does.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+        return pillars.cli.main(["up", *rest, "--port", str(port)])
 
 
 def configuration(server: str, scrape_interval: str | None) -> str:
@@ -138,35 +139,9 @@ def _prometheus(program: str, config: Path, url: str, directory: Path) -> Iterat
 
 
 @contextmanager
-def _grafana(directory: Path, prometheus: str) -> Iterator[None]:
-    """Run a Grafana if there is one; without it the dashboards' files are named."""
-    program = shutil.which("grafana")
-    if program is None:
-        print(f"Dashboards   no Grafana here: import {DASHBOARDS}/*.json into yours")
-        yield
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    home = os.environ.get("GF_PATHS_HOME", "/usr/share/grafana")
-    environment = {
-        "GF_PATHS_DATA": str(directory),
-        "GF_PATHS_PROVISIONING": str(PROVISIONING),
-        "GF_SERVER_HTTP_ADDR": "127.0.0.1",
-        "GF_AUTH_ANONYMOUS_ENABLED": "true",
-        # What ops/grafana/provisioning refers to.
-        "PROMETHEUS_URL": prometheus,
-        "DASHBOARDS_DIR": str(DASHBOARDS),
-    }
-    command = [program, "server", f"--homepath={home}"]
-    with _running(command, directory / "grafana.log", environment):
-        print("Grafana      http://127.0.0.1:3000/dashboards")
-        yield
-
-
-@contextmanager
 def _running(
     command: Sequence[str],
     log: Path,
-    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in a session of its own while the block lasts."""
     with (
@@ -176,7 +151,6 @@ def _running(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **(environment or {})},
             start_new_session=True,
         ) as process,
     ):
@@ -188,23 +162,6 @@ def _running(
                 process.wait(STOP_WITHIN)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _up(flags: Sequence[str]) -> int:
-    """Run `pillars up`, handing on every request to stop."""
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "pillars", "up", *flags],
-        start_new_session=True,
-    )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A hang-up of the terminal stops as Ctrl-C does: in its own session `up` would not hear it.
-        signal.signal(
-            number,
-            lambda sent, _: process.send_signal(
-                signal.SIGTERM if sent == signal.SIGHUP else sent,
-            ),
-        )
-    return process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from ops.processes import clean_environment
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,13 +36,11 @@ class Crew:
         """Start one process; its output goes to `NAME.log` in the test's directory."""
         if name in self.processes:
             self.processes[name].wait(PATIENCE)
-        environment = {key: value for key, value in os.environ.items() if "PILLARS_" not in key}
         with (self._directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "pillars", role, "--name", name, *flags],
                 env={
-                    **environment,
-                    "PILLARS_DATABASE_URL": self._dsn.reveal(),
+                    **clean_environment(PILLARS_DATABASE_URL=self._dsn.reveal()),
                     "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[0:3:2])),
                     **settings,
                 },
@@ -67,7 +67,6 @@ class Crew:
         """Kill what still runs."""
         for process in self.processes.values():
             if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
 

@@ -87,7 +87,6 @@ GOOD = Evidence(
     paused=[],
     pins=[Pin(EPOCH + 9, "pillars cron-1", 0.1, "SELECT")],
     sessions=[(EPOCH, 20)],
-    samples=1,
     processes=2,
     exits={"cron-2.1": 0},
 )

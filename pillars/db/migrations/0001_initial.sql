@@ -34,7 +34,7 @@ CREATE TABLE pillars.schedules (
     catchup         text NOT NULL DEFAULT 'last' CHECK (catchup IN ('none', 'last', 'all')),
     catchup_window  integer,
     catchup_limit   integer NOT NULL DEFAULT 100,
-    overlap         text NOT NULL DEFAULT 'allow' 
+    overlap         text NOT NULL DEFAULT 'allow'
                     CHECK (overlap IN ('allow', 'skip', 'buffer_one', 'cancel_other')),
     timeout         real,
     retry           jsonb,

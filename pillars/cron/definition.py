@@ -58,9 +58,9 @@ class Timing:
     def encode(self) -> str:
         """Return compact JSON with sorted keys, defaults left out: equal timings, equal text."""
         given = {
-            each.name: value
-            for each in fields(self)
-            if (value := getattr(self, each.name)) != each.default
+            name: value
+            for name, default in _TIMING_DEFAULTS
+            if (value := getattr(self, name)) != default
         }
         return _compact(given)
 
@@ -268,8 +268,7 @@ def _moment(instant: int | None) -> str | None:
     return datetime.fromtimestamp(instant, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
+# Made once: `json.dumps` would make an encoder each time.
+_compact: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_TIMING_DEFAULTS: Final = tuple((each.name, each.default) for each in fields(Timing))
 _DEFAULTS: Final = {each.name: each.default for kind in (Timing, Schedule) for each in fields(kind)}

@@ -91,29 +91,25 @@ _NTH = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)?)#(\w+)", re.ASCII)
 _LAST_WEEKDAY = re.compile(r"l([0-7])", re.ASCII)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _parse(text: str, name: str) -> Expression:
     words = _words(text)
-    parts = _PARTS[-len(words) :]
     lints: list[str] = []
     faults: list[Fault] = []
     normal: list[str] = []
-    for part, word in zip(parts, words, strict=True):
+    for index, word in enumerate(words, len(_PARTS) - len(words)):
         try:
-            normal.append(_field(part, word, name, lints))
+            # Only H depends on the name.
+            plain, found = _field(index, word, name if "h" in word else "")
         except ValueError as error:
-            faults.append(Fault("cron", f"{part.label} {word!r}: {error}"))
+            faults.append(Fault("cron", f"{_PARTS[index].label} {word!r}: {error}"))
+        else:
+            normal.append(plain)
+            lints += found
     if faults:
         raise ScheduleError(faults)
-    _check_days(normal[-3], normal[-1])
     plain = " ".join(normal)
-    try:
-        dial(plain)
-    except ValueError:
-        raise _refused(f"{text!r} cannot be read; five fields, or six with seconds first") from None
-    if never(plain):
-        raise _refused(f"{text!r} never fires: there is no such day in any such month")
-    return Expression(plain, (*lints, *_lints_across(normal)))
+    return Expression(plain, (*lints, *_check_whole(plain, text)))
 
 
 def _words(text: str) -> list[str]:
@@ -144,17 +140,21 @@ def _alias(plain: str) -> str:
     raise _refused(f"unknown {plain!r}{did_you_mean(plain, ALIASES)}")
 
 
-def _field(part: _Part, word: str, name: str, lints: list[str]) -> str:
+@lru_cache(maxsize=16_384)
+def _field(index: int, word: str, name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the normal form of a field, one of _PARTS, and its lints."""
+    part = _PARTS[index]
     if word == "?":
         if part not in (_DAY, _WEEKDAY):
             raise ValueError("? is for day and weekday only; write *")
-        return "*"
+        return "*", ()
     items = word.split(",")
     if len(items) > 1 and any(_NEAREST.fullmatch(item) for item in items):
         raise ValueError("W stands alone, not in a list; write two schedules")
     if len({"#" in item or item.startswith("l") for item in items}) > 1 and part is _WEEKDAY:
         raise ValueError("plain weekdays do not mix with # and L; write two schedules")
-    return ",".join(_item(part, item, name, lints) for item in items)
+    lints: list[str] = []
+    return ",".join(_item(part, item, name, lints) for item in items), tuple(lints)
 
 
 def _item(part: _Part, item: str, name: str, lints: list[str]) -> str:
@@ -285,6 +285,20 @@ def _hashed(part: _Part, match: re.Match[str], name: str, lints: list[str]) -> s
     return str(first) if first + step > high else f"{first}-{high}/{step}"
 
 
+@lru_cache(maxsize=16_384)
+def _check_whole(plain: str, text: str) -> tuple[str, ...]:
+    """Check what no field shows alone, and return the lints of the whole; `text` is as written."""
+    normal = plain.split()
+    _check_days(normal[-3], normal[-1])
+    try:
+        dial(plain)
+    except ValueError:
+        raise _refused(f"{text!r} cannot be read; five fields, or six with seconds first") from None
+    if never(plain):
+        raise _refused(f"{text!r} never fires: there is no such day in any such month")
+    return _lints_across(normal)
+
+
 def _check_days(day: str, weekday: str) -> None:
     if day == "*" or weekday == "*":
         return
@@ -292,7 +306,7 @@ def _check_days(day: str, weekday: str) -> None:
         raise _refused("W, # and L of a weekday cannot join day and weekday; write two schedules")
 
 
-def _lints_across(normal: list[str]) -> list[str]:
+def _lints_across(normal: list[str]) -> tuple[str, ...]:
     *second, minute, hour, day, month, weekday = normal
     lints = []
     if second == ["*"] and minute != "*":
@@ -303,7 +317,7 @@ def _lints_across(normal: list[str]) -> list[str]:
         lints.append("day and weekday are both given: it fires when either matches, not both")
     if re.fullmatch(r"(29|30|31)(-\d+)?", day) and month != "2":
         lints.append(f"months without a day {day[:2]} are passed over; write L for the last day")
-    return lints
+    return tuple(lints)
 
 
 def _refused(message: str) -> ScheduleError:

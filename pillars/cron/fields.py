@@ -7,7 +7,7 @@ The loader's checks, the JSON Schema for editors and the documentation derive fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pillars.cron import readers
@@ -19,13 +19,26 @@ from pillars.queue.retry import Backoff
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A key and what may stand under it: a kind of value, or a group of further fields."""
+    """A key and what may stand under it: a kind of value, or a group of further fields.
+
+    `default` is as one would write it; `value` is what it is read as, once for all schedules.
+    """
 
     name: str
     kind: readers.Kind | tuple[Field, ...]
     doc: str
     default: Any = None
     required: bool = False
+    value: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Read the default."""
+        value = self.default
+        if isinstance(self.kind, tuple):
+            value = None if value is None else {each.name: each.value for each in self.kind}
+        elif value is not None:
+            value = self.kind.read(value)
+        object.__setattr__(self, "value", value)
 
 
 DST: Final = (
@@ -138,15 +151,17 @@ def read_mapping(
     values: dict[str, Any] = {}
     faults = unknown_keys(raw, known, prefix)
     for each in known:
-        value = raw.get(each.name, each.default)
-        values[each.name] = None
-        if value is not None:
-            values[each.name], wrong = read_value(each, value, prefix)
+        name = each.name
+        values[name] = None
+        if name not in raw:
+            values[name] = each.value
+            if each.required:
+                faults.append(Fault(prefix + name, f"the key {name!r} is missing"))
+        elif (given := raw[name]) is None:
+            faults.append(Fault(prefix + name, f"{name!r} has no value"))
+        else:
+            values[name], wrong = read_value(each, given, prefix)
             faults += wrong
-        elif each.name in raw:
-            faults.append(Fault(prefix + each.name, f"{each.name!r} has no value"))
-        elif each.required:
-            faults.append(Fault(prefix + each.name, f"the key {each.name!r} is missing"))
     return values, faults
 
 
@@ -167,6 +182,8 @@ def read_value(each: Field, raw: object, prefix: str = "") -> tuple[Any, list[Fa
 def unknown_keys(raw: Mapping[Any, Any], known: tuple[Field, ...], prefix: str = "") -> list[Fault]:
     """Return a fault for each key that does not exist."""
     names = [each.name for each in known]
+    if raw.keys() <= set(names):
+        return []
     return [
         Fault(f"{prefix}{key}", f"unknown key {_short(key)!r}{did_you_mean(str(key)[:60], names)}")
         for key in raw

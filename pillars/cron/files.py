@@ -192,10 +192,11 @@ class _Reading:
             report.add(_place("name", raw, defaults.raw), message)
             return
         self.schedules.append(schedule)
-        if schedule.cron_text is not None:
+        if schedule.cron_text is None:
+            return
+        for lint in parse_cron(schedule.cron_text, name=schedule.name).lints:
             mark = _place("cron", raw, defaults.raw)
-            for lint in parse_cron(schedule.cron_text, name=schedule.name).lints:
-                self.lints.append(FileFault(str(file), mark.line, mark.column, f"cron: {lint}"))
+            self.lints.append(FileFault(str(file), mark.line, mark.column, f"cron: {lint}"))
 
 
 class _Report:

@@ -6,11 +6,11 @@ the lock of the book; see `edits` for what becomes of the ticks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pillars.cron.changes import Known
-from pillars.cron.edits import write
+from pillars.cron.edits import Change, move_origins, pages, write
 from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 from pillars.ground.errors import PillarsError, did_you_mean
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from pillars.cron.definition import Schedule
+    from pillars.cron.edits import Place
     from pillars.db.database import Database, Link
+
+    # What was done, with how many schedules, and with how many it will be.
+    Told = Callable[[str, int, int], None]
+
+_NAMES: Final = 10_000
 
 
 class ScheduleNotFoundError(PillarsError):
@@ -64,6 +70,10 @@ class Difference:
     def __bool__(self) -> bool:
         """Tell whether anything changes."""
         return bool(self.added or self.changed or self.removed)
+
+
+def nobody(_what: str, _done: int, _total: int) -> None:
+    """Take news of progress and do nothing."""
 
 
 async def list_schedules(
@@ -118,8 +128,8 @@ async def compare(
     code: Collection[str] | None = None,
 ) -> Difference:
     """Return what `reconcile` would change."""
-    sources = _sources(code)
-    return _difference(await _known(connection, schedules, sources), schedules, sources)
+    places = dict.fromkeys((schedule.name for schedule in schedules), ("", None))
+    return (await _compare(connection, schedules, _sources(code), places)).difference()
 
 
 async def reconcile(
@@ -129,6 +139,7 @@ async def reconcile(
     code: Collection[str] | None = None,
     *,
     now: datetime | None = None,
+    told: Told = nobody,
 ) -> Difference:
     """Make these definitions the set of all in files and code, inside the caller's transaction.
 
@@ -139,29 +150,29 @@ async def reconcile(
         code: the names of those that are written in code; None where no application is known:
             schedules in code then stay as they are.
         now: overrides the database's clock.
+        told: hears how far it is.
 
     Raises:
         ScheduleConflictError: names that belong to another source; nothing is changed.
     """
     sources = _sources(code)
-    known = await _known(connection, schedules, sources)
+    in_code = code or ()
+    places: dict[str, Place] = {
+        each.name: ("code" if each.name in in_code else "file", origins.get(each.name))
+        for each in schedules
+    }
+    found = await _compare(connection, schedules, sources, places, told)
     _refuse_foreign(
-        known,
-        schedules,
+        found,
         sources,
         lambda old: (
             f"{origins.get(old.name, old.name)}: schedule {old.name!r} was made by "
             f"{old.source}: rename it here, or `pillars schedules remove {old.name}` first"
         ),
     )
-    in_code = code or ()
-    places = {
-        each.name: ("code" if each.name in in_code else "file", origins.get(each.name))
-        for each in schedules
-    }
-    difference = _difference(known, schedules, sources)
-    await write(connection, known, schedules, difference, places, now=now)
-    return difference
+    await _write(connection, found, now, told)
+    await move_origins(connection, found.moved)
+    return found.difference()
 
 
 async def put(
@@ -177,20 +188,18 @@ async def put(
     Raises:
         ScheduleConflictError: names that belong to a file or to code; nothing is changed.
     """
-    known = await _known(connection, schedules, ())
+    places: dict[str, Place] = dict.fromkeys((each.name for each in schedules), ("api", None))
+    found = await _compare(connection, schedules, (), places)
     _refuse_foreign(
-        known,
-        schedules,
+        found,
         ("api",),
         lambda old: (
             f"schedule {old.name!r} is written in {old.origin or old.source}: "
             "change it there, or choose another name"
         ),
     )
-    difference = _difference(known, schedules, ())
-    places = {each.name: ("api", None) for each in schedules}
-    await write(connection, known, schedules, difference, places, now=now)
-    return difference
+    await _write(connection, found, now, nobody)
+    return found.difference()
 
 
 def _sources(code: Collection[str] | None) -> tuple[str, ...]:
@@ -198,43 +207,101 @@ def _sources(code: Collection[str] | None) -> tuple[str, ...]:
     return ("file",) if code is None else ("file", "code")
 
 
-async def _known(
+class _Row(NamedTuple):
+    """What a definition is compared with."""
+
+    name: str
+    id: int
+    fingerprint: str
+    source: str
+    origin: str | None
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """How a set differs from the book; only what differs is kept, for the rest may be a million."""
+
+    added: list[Change] = field(default_factory=list)
+    changed: list[Change] = field(default_factory=list)
+    removed: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, Place] = field(default_factory=dict)
+    rows_of_others: list[_Row] = field(default_factory=list)
+
+    def take(
+        self,
+        schedules: Iterable[Schedule],
+        rows: Iterable[tuple[Any, ...]],
+        places: Mapping[str, Place],
+    ) -> None:
+        """Compare some schedules with the rows of their names."""
+        known = {row[0]: _Row(*row) for row in rows}
+        for schedule in schedules:
+            place = places[schedule.name]
+            row = known.get(schedule.name)
+            if row is None:
+                self.added.append(Change(None, schedule, place))
+                continue
+            if row.fingerprint != schedule.fingerprint():
+                self.changed.append(Change(row.id, schedule, place))
+            elif place != (row.source, row.origin):
+                self.moved[row.name] = place
+            if row.source != place[0]:
+                self.rows_of_others.append(row)
+
+    def difference(self) -> Difference:
+        """Return what changes, by name."""
+        return Difference(
+            tuple(change.new.name for change in self.added if change.new),
+            tuple(change.new.name for change in self.changed if change.new),
+            tuple(sorted(self.removed)),
+        )
+
+
+async def _compare(
     connection: AsyncConnection[Any],
-    schedules: Iterable[Schedule],
-    sources: Sequence[str],
-) -> dict[str, Known]:
-    params = {"names": [schedule.name for schedule in schedules], "sources": list(sources)}
-    rows = await fetch(connection, SQL["known_schedules"], params)
-    return {row[0]: Known(*row) for row in rows}
-
-
-def _difference(
-    known: Mapping[str, Known],
     schedules: Sequence[Schedule],
     sources: Sequence[str],
-) -> Difference:
-    wanted = {schedule.name for schedule in schedules}
-    return Difference(
-        added=tuple(schedule.name for schedule in schedules if schedule.name not in known),
-        changed=tuple(
-            schedule.name
-            for schedule in schedules
-            if schedule.name in known and known[schedule.name].fingerprint != schedule.fingerprint()
-        ),
-        removed=tuple(
-            sorted(
-                name for name, row in known.items() if name not in wanted and row.source in sources
-            )
-        ),
-    )
+    places: Mapping[str, Place],
+    told: Told = nobody,
+) -> _Comparison:
+    found = _Comparison()
+    compared = 0
+    for page in pages(schedules):
+        names = [schedule.name for schedule in page]
+        rows = await fetch(connection, SQL["known_schedules"], {"names": names})
+        await asyncio.to_thread(found.take, page, rows, places)
+        compared += len(page)
+        told("compared", compared, len(schedules))
+    after = 0
+    while sources:
+        params = {"after": after, "sources": list(sources), "limit": _NAMES}
+        rows = await fetch(connection, SQL["names_of_sources"], params)
+        found.removed.update((name, key) for key, name in rows if name not in places)
+        if len(rows) < _NAMES:
+            break
+        after = rows[-1][0]
+    return found
+
+
+async def _write(
+    connection: AsyncConnection[Any], found: _Comparison, now: datetime | None, told: Told
+) -> None:
+    gone = [Change(key, None) for key in found.removed.values()]
+    changes = [*found.added, *found.changed, *gone]
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        told("written", done, len(changes))
+
+    await write(connection, changes, count, now=now)
 
 
 def _refuse_foreign(
-    known: Mapping[str, Known],
-    schedules: Sequence[Schedule],
+    found: _Comparison,
     sources: Sequence[str],
-    sentence: Callable[[Known], str],
+    sentence: Callable[[_Row], str],
 ) -> None:
-    rows = (known[schedule.name] for schedule in schedules if schedule.name in known)
-    if foreign := [row for row in rows if row.source not in sources]:
+    if foreign := [row for row in found.rows_of_others if row.source not in sources]:
         raise ScheduleConflictError("\n".join(map(sentence, foreign)))

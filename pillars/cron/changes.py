@@ -44,9 +44,6 @@ class Known:
 
     name: str
     id: int
-    fingerprint: str
-    source: str
-    origin: str | None
     timing: str
     enabled: bool
     paused_at: datetime | None
@@ -63,6 +60,12 @@ class Known:
 async def lock_book(connection: AsyncConnection[Any]) -> None:
     """Hold the book until the transaction ends."""
     await fetch(connection, SQL["lock_schedules"], {"lock": _LOCK})
+
+
+async def try_lock_book(connection: AsyncConnection[Any]) -> bool:
+    """Hold the book until the transaction ends, if nobody else does."""
+    rows = await fetch(connection, SQL["try_lock_schedules"], {"lock": _LOCK})
+    return bool(rows[0][0])
 
 
 async def database_time(connection: AsyncConnection[Any]) -> float:
@@ -106,11 +109,20 @@ async def record_left(
         left: schedules, and what was done to them, as in "paused".
         now: the instant of the change.
     """
+    await record(connection, missed_ticks(left, now))
+
+
+def missed_ticks(left: Sequence[tuple[Known, str]], now: datetime) -> list[dict[str, Any]]:
+    """Return what `record_left` records."""
     due = [(known, what) for known, what in left if known.is_due(now)]
     most = min(MOST_COUNTED, max(1, _MOST_IN_ALL // max(1, len(due))))
-    rows = [_missed(known, what, int(now.timestamp()), most) for known, what in due]
-    if rows:
-        await fetch(connection, QUEUE["record_missed"], {"rows": json.dumps(rows)})
+    return [_missed(known, what, int(now.timestamp()), most) for known, what in due]
+
+
+async def record(connection: AsyncConnection[Any], missed: Sequence[dict[str, Any]]) -> None:
+    """Write records of missed ticks."""
+    if missed:
+        await fetch(connection, QUEUE["record_missed"], {"rows": json.dumps(missed)})
 
 
 def _missed(known: Known, what: str, now: int, most: int) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class Schedule:
     timeout: float | None = None
     retry: RetryPolicy | None = None
     cron_text: str | None = None
+    _fingerprint: str | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def slot(self) -> int:
@@ -110,9 +111,14 @@ class Schedule:
 
     def fingerprint(self) -> str:
         """Return a hex digest that changes when anything about the schedule does."""
+        if self._fingerprint is not None:
+            return self._fingerprint
         # The timing is digested too: it changes when only the spreading of H does.
         whole = _compact([self.as_dict(), self.timing.encode()])
-        return hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
+        found = hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
+        # Asked for by whoever compares, and a set may hold a million.
+        object.__setattr__(self, "_fingerprint", found)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return what to write in YAML or JSON for this schedule; defaults are left out.

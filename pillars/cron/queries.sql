@@ -111,6 +111,10 @@ SELECT coalesce(%(now)s::timestamptz, clock_timestamp())
 -- Changes of definitions happen one after another.
 SELECT pg_advisory_xact_lock(%(lock)s)
 
+-- name: try_lock_schedules
+-- The same for those who do not wait.
+SELECT pg_try_advisory_xact_lock(%(lock)s)
+
 -- name: current_set
 -- The set of schedule files in force.
 SELECT sequence, digest, revision FROM pillars.schedule_sets ORDER BY sequence DESC LIMIT 1
@@ -131,15 +135,22 @@ VALUES (%(digest)s, %(revision)s, %(schedules)s, %(applied_by)s)
 RETURNING sequence
 
 -- name: known_schedules
--- What an edit has to compare: by name, or everything of some sources.
-SELECT name, id, fingerprint, source, origin, timing, enabled, paused_at, slot, job, queue,
-    extract(epoch FROM next_fire_at)::bigint
-FROM pillars.schedules
-WHERE source = ANY(%(sources)s::text[]) OR name = ANY(%(names)s::text[])
+-- What a set of definitions is compared with, by name.
+-- index: schedules_name_key
+SELECT name, id, fingerprint, source, origin FROM pillars.schedules
+WHERE name = ANY(%(names)s::text[])
+
+-- name: names_of_sources
+-- The names that came from some sources, in order of id, a page at a time.
+-- index: schedules_pkey
+SELECT id, name FROM pillars.schedules
+WHERE id > %(after)s AND source = ANY(%(sources)s::text[])
+ORDER BY id LIMIT %(limit)s
 
 -- name: hold_schedules
--- The same of rows that are about to change, held; in order of id, as a fire locks them.
-SELECT name, id, fingerprint, source, origin, timing, enabled, paused_at, slot, job, queue,
+-- Rows that are about to change, held; in order of id, as a fire locks them.
+-- index: schedules_pkey
+SELECT name, id, timing, enabled, paused_at, slot, job, queue,
     extract(epoch FROM next_fire_at)::bigint
 FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR UPDATE
 
@@ -171,8 +182,16 @@ ON CONFLICT (name) DO UPDATE SET
     source = EXCLUDED.source, origin = EXCLUDED.origin, definition = EXCLUDED.definition,
     fingerprint = EXCLUDED.fingerprint, updated_at = now()
 
+-- name: move_on
+-- Set cursors that were passed before their rows were committed.
+-- index: schedules_name_key
+UPDATE pillars.schedules SET next_fire_at = to_timestamp(passed.next)
+FROM unnest(%(names)s::text[], %(next)s::bigint[]) AS passed (name, next)
+WHERE schedules.name = passed.name
+
 -- name: move_origins
 -- Note where unchanged definitions are written now.
+-- index: schedules_name_key
 UPDATE pillars.schedules SET source = new.source, origin = new.origin
 FROM unnest(%(names)s::text[], %(sources)s::text[], %(origins)s::text[])
     AS new (name, source, origin)

@@ -25,8 +25,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pillars.cluster.members import holders
-from pillars.cron.book import ScheduleConflictError, reconcile
-from pillars.cron.changes import lock_book
+from pillars.cron.book import ScheduleConflictError, nobody, reconcile
+from pillars.cron.changes import lock_book, try_lock_book
 from pillars.cron.code import load_set
 from pillars.cron.files import ScheduleFilesError
 from pillars.cron.statements import SQL
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
+    from pillars.cron.book import Told
     from pillars.cron.files import FileFault, ScheduleSet
     from pillars.db.database import Database, Link
     from pillars.ground.events import Emit, Event
@@ -154,7 +155,9 @@ class Reconciler:
         """Apply a set if it is its turn; False when it has to wait."""
         event: Event | None = None
         async with self._link.transaction() as connection:
-            await lock_book(connection)
+            if not await try_lock_book(connection):
+                # Somebody may be writing a million of them.
+                return False
             current = await _current(connection)
             verdict = await self._judge(connection, found, current)
             if verdict is Verdict.APPLY:
@@ -210,15 +213,18 @@ async def apply_set(
     found: ScheduleSet,
     revision: int | None,
     applied_by: str,
+    told: Told = nobody,
 ) -> SchedulesApplied:
     """Reconcile the book with a set and record it; the event is to be emitted after the commit.
+
+    `told` hears how far it is.
 
     Raises:
         ScheduleConflictError: names that belong to another source.
         HalfASetError: there is more in force than this set speaks of.
     """
     await refuse_half_a_set(connection, found)
-    difference = await reconcile(connection, found.schedules, found.origins, found.code)
+    difference = await reconcile(connection, found.schedules, found.origins, found.code, told=told)
     ((sequence,),) = await fetch(
         connection,
         SQL["add_set"],
@@ -264,8 +270,9 @@ async def apply_now(
     found: ScheduleSet,
     revision: int | None,
     applied_by: str,
+    told: Told = nobody,
 ) -> SchedulesApplied:
-    """Put a set into force whatever is in force now.
+    """Put a set into force whatever is in force now; `told` hears how far it is.
 
     Raises:
         ScheduleConflictError: names that belong to another source.
@@ -273,7 +280,7 @@ async def apply_now(
     """
     async with database.transaction() as connection:
         await lock_book(connection)
-        return await apply_set(connection, found, revision, applied_by)
+        return await apply_set(connection, found, revision, applied_by, told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pillars.cluster.ring import SLOTS
+from pillars.cron import edits
 from pillars.cron.book import (
     Difference,
     ScheduleConflictError,
@@ -17,14 +19,13 @@ from pillars.cron.book import (
     show_schedule,
 )
 from pillars.cron.definition import parse_schedule
+from pillars.cron.edits import PAGE
 from pillars.cron.life import pause, remove, resume
 from pillars.cron.ticker import OwnTicker
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import psycopg
 
     from pillars.cron.definition import Schedule
     from pillars.db.database import Database
@@ -112,6 +113,65 @@ async def test_a_new_schedule_fires_first_at_its_next_tick(
     assert before < cursor <= before + timedelta(hours=1, seconds=30)
     record = await show_schedule(database, "s")
     assert (record.source, record.origin, record.last_fire_at) == ("file", "a.yaml:2", None)
+
+
+async def test_a_set_of_many_pages_comes_edits_and_goes_in_one_transaction_each(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    count = 2 * PAGE + 1
+    names = [f"s{number:04}" for number in range(count)]
+    kept, edited, removed, added = (
+        [schedule(name) for name in names[: PAGE + 1]],
+        [schedule(name, every="2h") for name in names[PAGE + 1 : -1]],
+        names[-1:],
+        [schedule(f"t{number:04}") for number in range(PAGE + 1)],
+    )
+
+    first = await write(database, *map(schedule, names))
+    second = await write(database, *kept, *edited, *added)
+
+    assert first == Difference(added=tuple(names), changed=(), removed=())
+    assert second.added == tuple(each.name for each in added)
+    assert second.changed == tuple(each.name for each in edited)
+    assert second.removed == tuple(removed)
+    rows = sql.execute(
+        "SELECT definition ->> 'every', count(*), count(DISTINCT xmin::text)"
+        " FROM pillars.schedules GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    assert rows == [("1h", 2 * PAGE + 2, 2), ("2h", PAGE - 1, 1)]
+
+
+async def test_if_the_last_page_fails_nothing_of_the_set_is_there(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    names = [f"s{number:04}" for number in range(PAGE + 1)]
+    sql.execute(
+        f"ALTER TABLE pillars.schedules ADD CONSTRAINT no_last CHECK (name <> '{names[-1]}')"
+    )
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await write(database, *map(schedule, names))
+
+    assert cursors(sql) == {}
+
+
+async def test_ticks_that_pass_while_many_pages_are_written_are_neither_fired_nor_missed(
+    database: Database, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instants = [datetime(2030, 1, 1, 12, tzinfo=UTC) + timedelta(minutes=10 * n) for n in range(3)]
+    told = iter(instants)
+
+    async def instant(*_: object) -> datetime:
+        return next(told)
+
+    monkeypatch.setattr(edits, "instant_of_change", instant)
+    names = [f"s{number:04}" for number in range(PAGE + 1)]
+
+    await write(database, schedule("dense", every="1m"), *map(schedule, names[1:]))
+
+    at = cursors(sql)
+    assert at["dense"] == instants[-1] + timedelta(minutes=1)
+    assert at[names[-1]] == instants[0] + timedelta(hours=1)
 
 
 async def test_the_same_set_again_changes_nothing(

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from pillars.cron.book import list_schedules, put
+from pillars.cron.changes import lock_book
 from pillars.cron.code import CodeSchedules
 from pillars.cron.definition import parse_schedule
 from pillars.cron.files import load_directory
@@ -171,11 +172,27 @@ async def test_a_set_is_applied_once_though_two_replicas_look(cluster: Cluster) 
     first, second = cluster.start(NEW), cluster.start(NEW)
 
     await asyncio.gather(first.reconciler.step(), second.reconciler.step())
+    # Whoever came second may have found the book held, and looks again.
+    await asyncio.gather(first.reconciler.step(), second.reconciler.step())
 
     assert len(cluster.sets()) == 1
     assert len(first.events.events + second.events.events) == 1
     assert first.held == second.held
     assert len(first.held) == 1
+
+
+async def test_while_somebody_holds_the_book_a_replica_waits_and_says_nothing(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(NEW)
+
+    async with database.transaction() as connection:
+        await lock_book(connection)
+        assert await cron.reconciler.step() == WAIT_EVERY
+
+    assert (cluster.sets(), cron.events.events) == ([], [])
+    await cron.reconciler.step()
+    assert cluster.sets() == [("cron-1", 2)]
 
 
 async def test_order_and_comments_make_no_other_set(cluster: Cluster) -> None:

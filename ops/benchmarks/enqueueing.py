@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from ops.benchmarks.bench import Figure, Ground, bare
 from pillars import App, NewJob
@@ -19,12 +22,17 @@ INSERT INTO pillars.jobs (type, args, queue, priority)
 SELECT * FROM unnest(%s::text[], %s::jsonb[], %s::text[], %s::smallint[])
 """
 _ONE = "INSERT INTO pillars.jobs (type, args, queue) VALUES (%s, %s, %s) RETURNING id"
+_VALUES = ("noop", '{"n": 1}', "default")
+# The disk's pace changes from second to second: ours and bare take turns of so many.
+_TURN = 50
 
 
 async def enqueueing(ground: Ground) -> list[Figure]:
-    """Ours are `app.enqueue_many` and `app.enqueue` on its own connection, workers notified."""
+    """Ours are the calls of an app, workers notified; each beside a driver of its own kind."""
     many = Figure("enqueue in bulk", "jobs/s", goal=">= 0.9 of bare unnest")
-    single = Figure("enqueue one by one", "jobs/s", goal=">= 0.85 of bare insert and commit")
+    goal = ">= 0.85 of bare insert and commit"
+    awaited = Figure("enqueue one by one, awaited", "jobs/s", goal=goal)
+    blocking = Figure("enqueue one by one, blocking", "jobs/s", goal=goal)
     async with ground.database() as database:
         app = App()
         app.bind(database, nobody)
@@ -32,11 +40,11 @@ async def enqueueing(ground: Ground) -> list[Figure]:
             ground.tell(f"enqueue, round {number + 1}")
             many.bare.append(_bare_many(database, ground.size))
             many.ours.append(await _many(app, ground.size))
-            single.bare.append(_bare_single(database, ground.size // 25))
-            single.ours.append(await _single(app, ground.size // 25))
+            await _awaited(app, database, ground.size // 25, awaited)
+            await asyncio.to_thread(_blocking, app, database, ground.size // 25, blocking)
             with bare(database) as connection:
                 connection.execute("TRUNCATE pillars.jobs")
-    return [many, single]
+    return [many, awaited, blocking]
 
 
 def _bare_many(database: Database, size: int) -> float:
@@ -60,18 +68,39 @@ async def _many(app: App, size: int) -> float:
     return size / (time.perf_counter() - began)
 
 
-def _bare_single(database: Database, count: int) -> float:
-    with bare(database) as connection:
-        connection.execute(_ONE, ("noop", '{"n": 1}', "default"))
-        began = time.perf_counter()
-        for _ in range(count):
-            connection.execute(_ONE, ("noop", '{"n": 1}', "default")).fetchone()
-        return count / (time.perf_counter() - began)
+async def _awaited(app: App, database: Database, count: int, figure: Figure) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        database.dsn.reveal(), autocommit=True, prepare_threshold=0
+    ) as connection:
+        ours = bare = 0.0
+        for number in range(-1, count // _TURN):
+            began = time.perf_counter()
+            for _ in range(_TURN):
+                await (await connection.execute(_ONE, _VALUES)).fetchone()
+            between = time.perf_counter()
+            for _ in range(_TURN):
+                await app.enqueue("noop", {"n": 1})
+            # The first turn connects and prepares.
+            if number >= 0:
+                bare += between - began
+                ours += time.perf_counter() - between
+    figure.bare.append(count / bare)
+    figure.ours.append(count / ours)
 
 
-async def _single(app: App, count: int) -> float:
-    await app.enqueue("noop", {"n": 1})
-    began = time.perf_counter()
-    for _ in range(count):
-        await app.enqueue("noop", {"n": 1})
-    return count / (time.perf_counter() - began)
+def _blocking(app: App, database: Database, count: int, figure: Figure) -> None:
+    with bare(database) as connection, bare(database) as other:
+        other.prepare_threshold = 5
+        ours = plain = 0.0
+        for number in range(-1, count // _TURN):
+            began = time.perf_counter()
+            for _ in range(_TURN):
+                connection.execute(_ONE, _VALUES).fetchone()
+            between = time.perf_counter()
+            for _ in range(_TURN):
+                app.enqueue_sync(other, [NewJob("noop", {"n": 1})])
+            if number >= 0:
+                plain += between - began
+                ours += time.perf_counter() - between
+    figure.bare.append(count / plain)
+    figure.ours.append(count / ours)

@@ -137,7 +137,8 @@ async def fetch(
         # The connection may be a user's, with a row factory of its own.
         cursor = connection.cursor(binary=True, row_factory=tuple_row)
         await cursor.execute(statement.sql, params)
-        return await cursor.fetchall() if cursor.description else ()
+        # Not `description`, which makes an object of each column.
+        return await cursor.fetchall() if cursor.rownumber is not None else ()
 
 
 async def _took_limits(connection: AsyncConnection[Any]) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import random
 import select
 import time
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -31,7 +31,7 @@ from pillars.ground.events import DatabaseReached, DatabaseUnreachable, Statemen
 from pillars.ground.loop import describe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from pillars.db.statements import Statement
     from pillars.ground.events import Emit
@@ -104,21 +104,13 @@ class Database:
         self._links.append(link)
         return link
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
         """Borrow an autocommit connection from the pool, for at most STATEMENT_TIMEOUT's wait.
 
         Raises:
             psycopg_pool.PoolTimeout: none became free or the database cannot be reached.
         """
-        pool = await self._opened_pool()
-        connection = await pool.getconn()
-        try:
-            yield connection
-            connection.used_at = time.monotonic()
-        finally:
-            # A transaction that was left open is rolled back, a broken connection not kept.
-            await pool.putconn(connection)
+        return _Borrowed(self._opened_pool)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -192,6 +184,26 @@ class Database:
             )
             await self._pool.open()
         return self._pool
+
+
+class _Borrowed:
+    """A pooled connection while it is lent; a generator in its place costs each enqueue 5 us."""
+
+    __slots__ = ("_connection", "_opened_pool", "_pool")
+
+    def __init__(self, opened_pool: Callable[[], Awaitable[AsyncConnectionPool[_Pooled]]]) -> None:
+        self._opened_pool = opened_pool
+
+    async def __aenter__(self) -> _Pooled:
+        self._pool = await self._opened_pool()
+        self._connection = await self._pool.getconn()
+        return self._connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._connection.used_at = time.monotonic()
+        # A transaction that was left open is rolled back, a broken connection not kept.
+        await self._pool.putconn(self._connection)
 
 
 async def _check(connection: _Pooled) -> None:

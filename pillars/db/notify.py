@@ -84,9 +84,11 @@ class Notices:
 
     async def _send(self) -> None:
         while self._paid < self._owed:
-            paid = self._paid
-            await asyncio.sleep(self._sent_at + _PAUSE + _PATIENCE - time.monotonic())
-            if self._paid == paid:
+            # A statement that began meanwhile carries one, and is given as long as the last had.
+            wait = self._sent_at + _PAUSE + _PATIENCE - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            else:
                 await self._notify()
 
     async def _notify(self) -> None:

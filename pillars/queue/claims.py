@@ -137,6 +137,7 @@ class Claims:
             ((seconds,),) = await self._link.fetch(NEXT_DUE, params)
         else:
             ((seconds,),) = await self._link.fetch(NEXT_DUE_ON, params | self._lanes.columns())
+        await self._limits.refresh(self._link, queues)
         due = [wait for wait in (seconds, self._token_in) if wait is not None]
         return min(due, default=None)
 

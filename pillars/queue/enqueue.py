@@ -104,8 +104,11 @@ async def _insert(
     else:
         placed = await _place(connection, jobs, wake=wake)
     if emit is not None:
-        for queue, count in Counter(map(queue_of, placed.inserted)).items():
-            emit(JobsEnqueued(queue, count))
+        if len(placed.inserted) == 1:
+            emit(JobsEnqueued(queue_of(placed.inserted[0]), 1))
+        else:
+            for queue, count in Counter(map(queue_of, placed.inserted)).items():
+                emit(JobsEnqueued(queue, count))
     return placed
 
 

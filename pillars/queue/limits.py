@@ -76,8 +76,15 @@ class Limits:
 
     async def names(self, link: Link, queues: Sequence[str]) -> Sequence[str]:
         """Return the limited queues among these (none named: all)."""
+        return await self._known(link, queues, _KNOWN_FOR)
+
+    async def refresh(self, link: Link, queues: Sequence[str]) -> None:
+        """Read them while there is nothing to claim, so that the next claim need not."""
+        await self._known(link, queues, _KNOWN_FOR / 4)
+
+    async def _known(self, link: Link, queues: Sequence[str], age: float) -> Sequence[str]:
         now = self._clock.monotonic()
-        if now - self._read_at >= _KNOWN_FOR:
+        if now - self._read_at >= age:
             rows = await link.fetch(SQL["limited_queues"], {"queues": list(queues)})
             self._names, self._read_at = tuple(row[0] for row in rows), now
         return self._names

@@ -110,3 +110,26 @@ async def test_one_that_cannot_be_sent_harms_nobody(
 
 def _away() -> Any:
     raise TimeoutError
+
+
+async def test_while_a_statement_that_carries_one_is_under_way_none_is_sent_alone(
+    notices: Notices, ear: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "_PAUSE", 0.0)
+    monkeypatch.setattr(notify, "_PATIENCE", 3600.0)
+    under_way: list[int] = []
+
+    async def a_statement_begins_and_ends_later(_: float) -> None:
+        if under_way:
+            notices.pay(under_way.pop())
+        elif (carried := notices.carry()) is not None:
+            under_way.append(carried)
+
+    monkeypatch.setattr(notify.asyncio, "sleep", a_statement_begins_and_ends_later)
+    notices.carry()
+    notices.owe()
+
+    await notices._send()
+
+    assert under_way == []
+    assert heard(ear) == 0

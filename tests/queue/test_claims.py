@@ -10,6 +10,7 @@ from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
+from pillars.queue.limits import QueueLimits, limit_queue
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import MOST_RESCUES, rescue
 from tests.helpers import FakeClock, new_member
@@ -198,3 +199,57 @@ async def test_a_job_that_was_tried_ever_so_often_keeps_no_other_from_its_worker
     jobs = await claims.claim(worker, [], 10)
 
     assert [(job.type, job.attempt) for job in jobs] == [("often", 32_768), ("other", 1)]
+
+
+DURABILITY = """
+CREATE TABLE durability (queue text, state text, waits_for_disk text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO durability
+    VALUES (new.queue, new.state, current_setting('synchronous_commit'));
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER note AFTER UPDATE ON pillars.jobs
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note();
+"""
+
+
+async def test_only_the_claim_of_a_queue_without_limits_does_not_wait_for_the_disk(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+    sql: psycopg.Connection[Any],
+) -> None:
+    sql.execute(f"ALTER DATABASE {sql.info.dbname} SET synchronous_commit = on")
+    sql.execute(DURABILITY)
+    await limit_queue(database, QueueLimits("limited", concurrency=9))
+    await put(database, NewJob("a", queue="plain"), NewJob("b", queue="limited"))
+
+    jobs = await claims.claim(worker, [], 10)
+    await claims.finish(worker, [Ended(job.id, job.attempt, JobState.SUCCEEDED) for job in jobs])
+
+    assert sql.execute("SELECT * FROM durability ORDER BY queue, state").fetchall() == [
+        ("limited", "running", "on"),
+        ("limited", "succeeded", "on"),
+        ("plain", "running", "off"),
+        ("plain", "succeeded", "on"),
+    ]
+
+
+async def test_a_claim_that_a_crash_of_the_server_forgot_is_made_again_and_its_end_refused(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+    sql: psycopg.Connection[Any],
+) -> None:
+    await put(database, NewJob("a"))
+    sql.execute("CREATE TABLE before AS SELECT * FROM pillars.jobs")
+    (forgotten,) = await claims.claim(worker, [], 1)
+    # What a recovery finds that did not get the claim.
+    sql.execute("DELETE FROM pillars.jobs")
+    sql.execute("INSERT INTO pillars.jobs OVERRIDING SYSTEM VALUE SELECT * FROM before")
+    (again,) = await claims.claim(new_member(sql), [], 1)
+
+    ended = Ended(forgotten.id, forgotten.attempt, JobState.SUCCEEDED)
+
+    assert (again.id, again.attempt) == (forgotten.id, forgotten.attempt)
+    assert await claims.finish(worker, [ended]) == [forgotten.id]

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
-from pillars.ground.events import Event
+from pillars.ground.events import Event, JobFinished, JobsFinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psycopg
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E")
 PATIENCE = 30.0
 
 
@@ -30,14 +30,16 @@ def new_member(sql: psycopg.Connection[Any]) -> UUID:
 
 
 class RecordingListener:
-    """Keeps every event, and lets a test wait for one instead of for time."""
+    """Keeps every event, and each job of a batch, and lets a test wait for one, not for time."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[Event | JobFinished] = []
         self._arrived = asyncio.Event()
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
+        if isinstance(event, JobsFinished):
+            self.events += event.jobs
         self._arrived.set()
 
     def of(self, kind: type[E]) -> list[E]:

@@ -20,6 +20,7 @@ from ops.benchmarks.ageing import ageing
 from ops.benchmarks.bench import Figure, Ground, embedded_server
 from ops.benchmarks.enqueueing import enqueueing
 from ops.benchmarks.firing import dealing, firing
+from ops.benchmarks.telling import telling
 from ops.benchmarks.waking import waking
 from ops.benchmarks.working import working
 from pillars.db.embedded import MAJOR
@@ -34,6 +35,7 @@ _ALL = {
     "latency": waking,
     "fire": firing,
     "ring": dealing,
+    "tell": telling,
     "age": ageing,
 }
 # Takes minutes, so it runs when it is asked for.

@@ -13,7 +13,7 @@ from pillars.cron.statements import SQL
 from pillars.db.arrays import int_array
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.db.statements import composed
-from pillars.ground.events import ScheduleBroken, TicksFired
+from pillars.ground.events import ScheduleBroken, TickFired, TicksFired
 from pillars.ground.loop import describe
 from pillars.queue.jobs import SQL as QUEUE
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MOST_TICKS = 4_000
 # A schedule that cannot be planned is tried again after this many seconds.
 _BROKEN_FOR = 60.0
+# So many ticks of one statement are told of one by one.
+EACH = 20
 # Overdue by more than this many seconds is worth an alarm.
 _OVERDUE = 1.0
 
@@ -128,14 +130,18 @@ class Firing:
         answer: Sequence[tuple[Any, ...]],
         committed: float,
     ) -> TicksFired:
-        _, _, moved, ids = answer[0]
+        _, _, moved, ids, *_ = answer[0]
         won = plans if ids is None else [plan for plan in plans if plan.due.id in ids]
         outcomes: Counter[str] = Counter()
         queues: Counter[str] = Counter()
-        for state, queue, count, _ in answer[1:]:
-            outcomes["enqueued" if state == "available" else state] += count
-            if state == "available":
+        ticks: list[TickFired] = []
+        for state, queue, count, _, schedule, fire_at, job_id, reason in answer[1:]:
+            outcome = "enqueued" if state == AVAILABLE else state
+            outcomes[outcome] += count
+            if state == AVAILABLE:
                 queues[queue] += count
+            if job_id is not None:
+                ticks.append(TickFired(schedule, fire_at, job_id, queue, outcome, reason))
         planned = sum(len(plan.ticks) for plan in won)
         if planned > outcomes.total():
             outcomes["duplicate"] = planned - outcomes.total()
@@ -152,6 +158,7 @@ class Firing:
             lost_races=len(plans) - moved,
             swept=self._swept,
             queues=dict(queues),
+            ticks=tuple(ticks),
         )
 
 
@@ -172,6 +179,7 @@ def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
     return {
         "channel": JOBS_CHANNEL,
         "planned": len(plans),
+        "each": sum(len(plan.ticks) for plan in plans) <= EACH,
         "ids": int_array(plan.due.id for plan in plans),
         "versions": int_array(plan.due.version for plan in plans),
         "next": int_array(plan.next_fire_at for plan in plans),

@@ -92,12 +92,18 @@ WITH moved AS (
 )
 
 -- name: count_fired
--- The end of the fire statement: how many schedules moved (and which, if not all), what was written.
+-- The end of the fire statement: how many schedules moved (and which, if not all), what was written:
+-- counts, or each tick where they are few (`each`).
 SELECT 'moved', NULL::text, count(*),
-    CASE WHEN count(*) < %(planned)s THEN coalesce(array_agg(id), '{}') END
+    CASE WHEN count(*) < %(planned)s THEN coalesce(array_agg(id), '{}') END,
+    NULL::text, NULL::timestamptz, NULL::bigint, NULL::text
 FROM moved
 UNION ALL
-SELECT state::text, queue, count(*), NULL FROM inserted GROUP BY state, queue
+SELECT state::text, queue, count(*), NULL, NULL, NULL, NULL, NULL
+FROM inserted WHERE NOT %(each)s::boolean GROUP BY state, queue
+UNION ALL
+SELECT state::text, queue, 1, NULL, schedule, fire_at, id, reason
+FROM inserted WHERE %(each)s::boolean
 
 -- name: now
 -- The database's clock in epoch seconds.

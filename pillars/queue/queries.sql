@@ -123,7 +123,7 @@ FROM ticks, LATERAL (
                 ELSE ticks.state END AS state
 ) AS decided
 ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO NOTHING
-RETURNING state, queue, id, fire_at, reason
+RETURNING state, queue, id, schedule, fire_at, reason
 
 -- name: cancel_overlapped
 -- A further part of the fire statement: a tick whose schedule says so cancels the jobs of earlier

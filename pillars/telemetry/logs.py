@@ -10,14 +10,22 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from pillars.ground.events import Event, JobFinished, JobLost, ProcessStopped, TicksFired
+from pillars.ground.events import Event, JobLost, JobsFinished, ProcessStopped, TicksFired
 from pillars.queue.trace import trace_id
 from pillars.telemetry.redaction import redact_record
 from pillars.telemetry.tracing import current_trace
-from pillars.telemetry.wording import late_ticks, more_jobs, worded, words_for
+from pillars.telemetry.wording import (
+    Worded,
+    more_jobs,
+    more_ticks,
+    swept_ticks,
+    worded,
+    words_for,
+)
 from pillars.worker.context import running_job
 
 if TYPE_CHECKING:
@@ -29,6 +37,9 @@ if TYPE_CHECKING:
 LINES_PER_SECOND = 20
 # Libraries that tell at INFO what nobody asked: each request, each file that was looked at.
 _TALKATIVE = ("aiohttp", "asyncio", "psycopg")
+
+# Outcomes of ticks in the log; a duplicate is one that another cron tells of.
+_TOLD_TICKS = ("enqueued", "skipped", "missed")
 
 JOB_LOGGER = "pillars.job"
 
@@ -70,7 +81,7 @@ def configure_logging(
 
 
 class LogListener:
-    """Writes a line for each event that has words; floods of jobs become one line a second.
+    """Writes a line for each event that has words; of floods of jobs or ticks the rest is counted.
 
     `step` is for a `Stepper`, so that the last second of a flood is told of in time.
     """
@@ -78,12 +89,13 @@ class LogListener:
     def __init__(self, events: Events, clock: Clock) -> None:
         """Listen to everything that has words."""
         self._jobs = Throttle(clock, LINES_PER_SECOND)
-        # No tick has a line of its own: the first of a second tells of all since the last line.
-        self._ticks = Throttle(clock, 0)
-        for kind in worded() - {JobFinished, JobLost, ProcessStopped}:
-            events.subscribe(kind, self._say)
-        events.subscribe(JobFinished, lambda event: self._job_ended(event, event.outcome))
-        events.subscribe(JobLost, lambda event: self._job_ended(event, "dead"))
+        self._ticks = Throttle(clock, LINES_PER_SECOND)
+        self._longest_late = 0.0
+        for kind in worded() - {JobLost, ProcessStopped}:
+            if issubclass(kind, Event):
+                events.subscribe(kind, self._say)
+        events.subscribe(JobsFinished, self._jobs_finished)
+        events.subscribe(JobLost, self._job_lost)
         events.subscribe(TicksFired, self._ticks_fired)
         events.subscribe(ProcessStopped, self._process_stopped)
 
@@ -95,20 +107,33 @@ class LogListener:
             self._tell_ticks()
         return 1.0
 
-    def _job_ended(self, event: JobFinished | JobLost, outcome: str) -> None:
+    def _jobs_finished(self, event: JobsFinished) -> None:
         if self._jobs.second_is_over():
             self._tell_jobs()
-        if self._jobs.admits(outcome):
+        for job in event.jobs:
+            if self._jobs.admits(job.outcome):
+                self._say(job)
+
+    def _job_lost(self, event: JobLost) -> None:
+        if self._jobs.second_is_over():
+            self._tell_jobs()
+        if self._jobs.admits("dead"):
             self._say(event)
 
     def _ticks_fired(self, event: TicksFired) -> None:
-        missed, enqueued = event.outcomes.get("missed", 0), event.outcomes.get("enqueued", 0)
-        if missed:
-            self._ticks.admits("missed", missed)
-        if enqueued and event.swept:
-            self._ticks.admits("swept", enqueued)
         if self._ticks.second_is_over():
             self._tell_ticks()
+        # Missed ones come in runs, and their rows tell why: they are only counted.
+        ticks = [tick for tick in event.ticks if tick.outcome != "missed"]
+        for tick in ticks:
+            if self._ticks.admits(tick.outcome):
+                self._say(tick)
+        one_by_one = Counter(tick.outcome for tick in ticks)
+        for outcome in _TOLD_TICKS:
+            self._ticks.hold(outcome, event.outcomes.get(outcome, 0) - one_by_one[outcome])
+        if event.swept:
+            self._ticks.hold("swept", event.outcomes.get("enqueued", 0))
+            self._longest_late = max(self._longest_late, *event.lateness, 0.0)
 
     def _process_stopped(self, event: ProcessStopped) -> None:
         self._tell_jobs()
@@ -121,11 +146,17 @@ class LogListener:
             _write(level, "JobsFinished", text, {"outcome": outcome, "count": count})
 
     def _tell_ticks(self) -> None:
+        late, self._longest_late = self._longest_late, 0.0
         for outcome, count in self._ticks.reset().items():
-            level, text = late_ticks(count, outcome)
-            _write(level, "TicksFired", text, {"outcome": outcome, "count": count})
+            fields: dict[str, Any] = {"outcome": outcome, "count": count}
+            if outcome == "swept":
+                level, text = swept_ticks(count, late)
+                fields["late"] = late
+            else:
+                level, text = more_ticks(count, outcome)
+            _write(level, "TicksFired", text, fields)
 
-    def _say(self, event: Event) -> None:
+    def _say(self, event: Worded) -> None:
         words = words_for(event)
         if words is None or not logger.isEnabledFor(words[0]):
             return
@@ -141,21 +172,31 @@ class Throttle:
         self._clock = clock
         self._limit = limit
         self._began = float("-inf")
-        self._came: dict[str, int] = {}
+        self._admitted: dict[str, int] = {}
+        self._held: dict[str, int] = {}
 
     def second_is_over(self) -> bool:
         """Tell whether it is time to `reset`."""
         return self._clock.monotonic() - self._began >= 1.0
 
-    def admits(self, kind: str, count: int = 1) -> bool:
-        """Count some more of a kind; tell whether they are let through."""
-        came = self._came[kind] = self._came.get(kind, 0) + count
-        return came <= self._limit
+    def admits(self, kind: str) -> bool:
+        """Tell whether one more of a kind is let through; it is counted if not."""
+        admitted = self._admitted.get(kind, 0)
+        if admitted >= self._limit:
+            self.hold(kind)
+            return False
+        self._admitted[kind] = admitted + 1
+        return True
+
+    def hold(self, kind: str, count: int = 1) -> None:
+        """Count some more that were not let through."""
+        if count:
+            self._held[kind] = self._held.get(kind, 0) + count
 
     def reset(self) -> dict[str, int]:
         """Begin a new second; return how many of each kind were not let through."""
-        held = {kind: n - self._limit for kind, n in self._came.items() if n > self._limit}
-        self._came.clear()
+        held, self._held = self._held, {}
+        self._admitted.clear()
         self._began = self._clock.monotonic()
         return held
 
@@ -250,8 +291,8 @@ def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _fields(kind: type[Event]) -> tuple[str, ...]:
-    return tuple(getattr(kind, "__dataclass_fields__", ()))
+def _fields(kind: type[Worded]) -> tuple[str, ...]:
+    return tuple(getattr(kind, "__dataclass_fields__", ()) or getattr(kind, "_fields", ()))
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ from prometheus_client.exposition import choose_encoder
 from pillars.ground.events import (
     ClockMeasured,
     HeartbeatSent,
-    JobFinished,
     JobLost,
     JobsClaimed,
     JobsEnqueued,
+    JobsFinished,
     LoopFailed,
     MemberJoined,
     MembershipLost,
@@ -212,7 +213,7 @@ class Metrics:
         self._free = self.family("pillars_worker_slots").cell("free")
         events.subscribe(JobsEnqueued, self._jobs_enqueued)
         events.subscribe(JobsClaimed, self._jobs_claimed)
-        events.subscribe(JobFinished, self._job_finished)
+        events.subscribe(JobsFinished, self._jobs_finished)
         events.subscribe(JobLost, self._job_lost)
         events.subscribe(SlotsUsed, self._slots_used)
 
@@ -223,10 +224,14 @@ class Metrics:
         for queue, delay in event.start_delays:
             self._start_delays[queue].observe(delay)
 
-    def _job_finished(self, event: JobFinished) -> None:
-        finished, durations = self._ended[event.queue, event.type, event.outcome]
-        finished.value += 1
-        durations.observe(event.seconds)
+    def _jobs_finished(self, event: JobsFinished) -> None:
+        seconds = defaultdict[tuple[str, str, str], list[float]](list)
+        for job in event.jobs:
+            seconds[job.queue, job.type, job.outcome].append(job.seconds)
+        for key, durations in seconds.items():
+            finished, buckets = self._ended[key]
+            finished.value += len(durations)
+            buckets.observe_many(durations)
 
     def _job_lost(self, event: JobLost) -> None:
         # How long its last attempt ran, nobody knows.

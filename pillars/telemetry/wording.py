@@ -7,7 +7,7 @@ have no words: they are metrics.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pillars.ground.events import (
     ChildEnded,
@@ -41,6 +41,7 @@ from pillars.ground.events import (
     SchedulesWaiting,
     SchedulesWarned,
     SystemStarted,
+    TickFired,
 )
 from pillars.telemetry.phrases import (
     duration,
@@ -58,16 +59,17 @@ if TYPE_CHECKING:
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 Words = tuple[int, str]
+Worded: TypeAlias = Event | TickFired | JobFinished
 
 
-def words_for(event: Event) -> Words | None:
+def words_for(event: Worded) -> Words | None:
     """Return level and text for an event; None where nothing is to be said."""
     writer = _WRITERS.get(type(event))
     return writer(event) if writer else None
 
 
-def worded() -> frozenset[type[Event]]:
-    """Return the types of event that have words."""
+def worded() -> frozenset[type[Worded]]:
+    """Return the types of event, and of what events hold, that have words."""
     return frozenset(_WRITERS)
 
 
@@ -77,12 +79,20 @@ def more_jobs(count: int, outcome: str) -> Words:
     return level, f"… and {count:,} more {plural(count, 'job')} {outcome}"
 
 
-def late_ticks(count: int, outcome: str) -> Words:
-    """Return level and text for ticks that were swept or missed in about a second."""
+def more_ticks(count: int, outcome: str) -> Words:
+    """Return level and text for ticks that were written without a line of their own."""
     ticks = f"{count:,} {plural(count, 'tick')}"
-    if outcome == "swept":
-        return INFO, f"swept {ticks} that had not been enqueued in time"
-    return WARNING, f"recorded {ticks} as missed, as the schedules' catch-up rule says"
+    if outcome == "missed":
+        return WARNING, f"recorded {ticks} as missed, as the schedules' catch-up rule says"
+    more = f"{count:,} more {plural(count, 'tick')}"
+    return INFO, f"… and {more} {'skipped' if outcome == 'skipped' else 'put on the queue'}"
+
+
+def swept_ticks(count: int, late: float) -> Words:
+    """Return level and text for ticks enqueued in their owners' place, up to `late` s late."""
+    ticks = f"{count:,} {plural(count, 'tick')}"
+    how = f"the latest {duration(late)} late" if late else "none of them late"
+    return INFO, f"enqueued {ticks} in place of their owners, {how}"
 
 
 # ---- processes
@@ -240,6 +250,14 @@ def _schedule_broken(event: ScheduleBroken) -> Words:
     )
 
 
+def _tick_fired(event: TickFired) -> Words:
+    tick = f"tick {event.fire_at:%Y-%m-%d %H:%M:%S}Z of {event.schedule}"
+    if event.outcome == "enqueued":
+        why = f" ({event.reason})" if event.reason else ""
+        return INFO, f"{tick} is job {event.job_id} on queue {event.queue}{why}"
+    return INFO, f"{tick} is {event.outcome} (job {event.job_id}): {event.reason}"
+
+
 # ---- queue and worker
 
 
@@ -291,7 +309,7 @@ def _jobs_pruned(event: JobsPruned) -> Words:
     return DEBUG, f"pruned {event.count:,} finished {plural(event.count, 'job')}"
 
 
-_WRITERS: dict[type[Event], Callable[[Any], Words | None]] = {
+_WRITERS: dict[type[Worded], Callable[[Any], Words | None]] = {
     ProcessStarted: _process_started,
     ProcessStopping: _process_stopping,
     ProcessStopped: _process_stopped,
@@ -316,6 +334,7 @@ _WRITERS: dict[type[Event], Callable[[Any], Words | None]] = {
     SchedulesWarned: _schedules_warned,
     SchedulesWaiting: _schedules_waiting,
     ScheduleBroken: _schedule_broken,
+    TickFired: _tick_fired,
     JobFinished: _job_finished,
     JobLost: _job_lost,
     JobStopping: _job_stopping,

@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from pillars.ground.events import FinishRefused, JobFinished, JobsReturned
+from pillars.ground.events import FinishRefused, JobFinished, JobsFinished, JobsReturned
 from pillars.ground.loop import Stepper
 from pillars.queue.trace import trace_id
 
@@ -47,7 +47,7 @@ class Finisher:
 
         Args:
             claims: the queue's side; used by this object alone.
-            emit: receives JobFinished, FinishRefused and JobsReturned.
+            emit: receives JobsFinished, FinishRefused and JobsReturned.
             retrying: told the seconds until the first of a batch's retries.
         """
         self._claims = claims
@@ -140,30 +140,32 @@ class Finisher:
             self._retrying(0.0)
 
     def _report(self, batch: Sequence[Outcome], refused: Collection[JobId]) -> None:
-        pauses = []
-        for outcome in batch:
-            if outcome.ended is None or outcome.job.id in refused:
-                continue
-            self._emit(_finished(outcome.job, outcome.ended, outcome.seconds))
-            if outcome.ended.retry_in is not None:
-                pauses.append(outcome.ended.retry_in)
+        finished = [
+            finished_job(outcome.job, outcome.ended, outcome.seconds)
+            for outcome in batch
+            if outcome.ended is not None and outcome.job.id not in refused
+        ]
+        if finished:
+            self._emit(JobsFinished(tuple(finished)))
         if refused:
             self._emit(FinishRefused(tuple(sorted(refused))))
-        if pauses:
+        if pauses := [job.retry_in for job in finished if job.retry_in is not None]:
             self._retrying(min(pauses))
 
 
-def _finished(job: Job, ended: Ended, seconds: float) -> JobFinished:
+def finished_job(job: Job, ended: Ended, seconds: float) -> JobFinished:
+    """Return what is told of an attempt that took so long."""
+    # By position: named, they would cost as much again.
     return JobFinished(
-        job_id=job.id,
-        type=job.type,
-        queue=job.queue,
-        attempt=job.attempt,
-        outcome=ended.outcome,
-        seconds=seconds,
-        schedule=job.schedule,
-        error=ended.error.partition("\n")[0] if ended.error else None,
-        retry_in=ended.retry_in,
-        fire_at=job.fire_at,
-        trace_id=trace_id(job.trace),
+        job.id,
+        job.type,
+        job.queue,
+        job.attempt,
+        ended.outcome,
+        seconds,
+        job.schedule,
+        ended.error.partition("\n")[0] if ended.error else None,
+        ended.retry_in,
+        job.fire_at,
+        trace_id(job.trace),
     )

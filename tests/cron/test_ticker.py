@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pillars.cluster.ring import SLOTS, slot_of
-from pillars.cron.firing import MOST_TICKS, Fired
+from pillars.cron.firing import EACH, MOST_TICKS, Fired
 from pillars.cron.ticker import BATCH, OwnTicker
-from pillars.ground.events import PassCompleted, ScheduleBroken, TicksFired
+from pillars.ground.events import PassCompleted, ScheduleBroken, TickFired, TicksFired
 from tests.cron.ticking import ALL_SLOTS, NOON, at, own, rows, schedule, sweep, write
 from tests.helpers import FakeClock
 
@@ -40,6 +40,29 @@ async def test_a_tick_is_enqueued_ahead_of_its_time(
     assert sql.execute("SELECT next_fire_at, version FROM pillars.schedules").fetchall() == [
         (at(10), 2),
     ]
+
+
+@pytest.mark.parametrize(("schedules", "told"), [(EACH, EACH), (EACH + 1, 0)])
+async def test_few_ticks_are_told_of_one_by_one_and_many_are_counted(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+    schedules: int,
+    told: int,
+) -> None:
+    await write(database, sql, *(schedule(f"s{n}") for n in range(schedules)), cursor=at(5))
+
+    await own(database, events, clock).step()
+
+    (event,) = events.of(TicksFired)
+    assert event.outcomes == {"enqueued": schedules}
+    assert event.queues == {"default": schedules}
+    jobs = rows(sql, "schedule, fire_at, id")
+    assert sorted(event.ticks) == sorted(
+        TickFired(name, fire_at, job_id, "default", "enqueued", None)
+        for name, fire_at, job_id in jobs[:told]
+    )
 
 
 async def test_nothing_is_enqueued_beyond_the_horizon(

@@ -21,7 +21,7 @@ def test_the_benchmarks_run_and_write_down_every_round(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "ops.benchmarks", "enqueue", "work", "fire", "ring"),
+            *(sys.executable, "-m", "ops.benchmarks", "enqueue", "work", "fire", "ring", "tell"),
             *("--quick", "--json", str(report)),
         ],
         capture_output=True,

@@ -95,6 +95,7 @@ PARAMS: dict[str, Any] = {
     "patience": 3.0,
     "plain": [1] * 1000,
     "planned": 1000,
+    "each": False,
     "priorities": [0],
     "progress_age": 0.0,
     "queues": [],

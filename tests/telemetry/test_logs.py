@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+from collections import Counter
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from pillars.ground.events import (
     HeartbeatSent,
     JobFinished,
     JobLost,
+    JobsFinished,
     JobsPruned,
     JobsReturned,
     JobStopping,
@@ -46,6 +48,7 @@ from pillars.ground.events import (
     SchedulesWaiting,
     SchedulesWarned,
     SystemStarted,
+    TickFired,
     TicksFired,
 )
 from pillars.queue.claims import Job
@@ -53,17 +56,18 @@ from pillars.queue.states import JobId
 from pillars.telemetry.logs import LINES_PER_SECOND, LogListener, configure_logging
 from pillars.telemetry.phrases import duration, ended
 from pillars.telemetry.redaction import redact
-from pillars.telemetry.wording import worded, words_for
+from pillars.telemetry.wording import Worded, worded, words_for
 from pillars.worker.context import JobContext, enter_job
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 TIME = re.compile(r"\d\d:\d\d:\d\d\.\d\d\d ")
 
 
-EXAMPLES: tuple[Event, ...] = (
+EXAMPLES: tuple[Worded, ...] = (
     ProcessStarted("cron", "alpha", "1", "http://127.0.0.1:9000"),
     ProcessStopping("cron", "alpha", "SIGTERM"),
     ProcessStopped("cron", "alpha"),
@@ -88,6 +92,7 @@ EXAMPLES: tuple[Event, ...] = (
     SchedulesWarned(("a.yaml:1: fires every second",)),
     SchedulesWaiting("abcdef0123", "0123abcdef", 1),
     ScheduleBroken(3, "no such timezone", 60.0),
+    TickFired("daily", NOON, 7, "mail", "skipped", "overlap: skip"),
     JobFinished(1, "mail", "default", 1, "cancelled", 0.1, None, None, None),
     JobFinished(1, "mail", "default", 1, "snoozed", 0.1, None, "closed", 60.0),
     JobFinished(1, "mail", "default", 1, "succeeded", 0.1, None, "the result was not stored", None),
@@ -162,8 +167,9 @@ def finished(
     attempt: int = 1,
     schedule: str | None = None,
     retry_in: float | None = None,
-) -> JobFinished:
-    return JobFinished(12, type, "mail", attempt, outcome, 0.0123, schedule, error, retry_in)
+) -> JobsFinished:
+    job = JobFinished(12, type, "mail", attempt, outcome, 0.0123, schedule, error, retry_in)
+    return JobsFinished((job,))
 
 
 def log_error(logger: str, error: Exception, message: str, *args: object) -> None:
@@ -173,8 +179,9 @@ def log_error(logger: str, error: Exception, message: str, *args: object) -> Non
         logging.getLogger(logger).exception(message, *args)
 
 
-def ticks(*, swept: bool, **outcomes: int) -> TicksFired:
-    return TicksFired(10, outcomes, (), 0, swept)
+def ticks(*each: TickFired, swept: bool = False, late: float = 0.0, **outcomes: int) -> TicksFired:
+    outcomes = outcomes or Counter(tick.outcome for tick in each)
+    return TicksFired(10, outcomes, (late,), 0, swept, ticks=each)
 
 
 # ---- for people
@@ -190,9 +197,35 @@ def test_an_event_is_one_line_that_says_when_who_and_what(emit: Events, text: io
 def test_what_happens_many_times_a_second_is_no_line(emit: Events, text: io.StringIO) -> None:
     emit(HeartbeatSent(0.001))
     emit(PassCompleted(0.001, 0))
-    emit(ticks(swept=False, enqueued=100))
 
     assert lines(text) == []
+
+
+def test_a_tick_tells_which_job_it_is(emit: Events, text: io.StringIO) -> None:
+    skipped = TickFired("tidy", NOON, 8, "default", "skipped", "overlap: skip, and it runs yet")
+    emit(ticks(TickFired("daily", NOON, 7, "mail", "enqueued", None), skipped))
+
+    assert said(text) == [
+        "tick 2030-01-01 12:00:00Z of daily is job 7 on queue mail",
+        "tick 2030-01-01 12:00:00Z of tidy is skipped (job 8): overlap: skip, and it runs yet",
+    ]
+
+
+def test_a_flood_of_ticks_becomes_one_line_a_second(
+    emit: Events,
+    clock: FakeClock,
+    text: io.StringIO,
+) -> None:
+    for job_id in range(LINES_PER_SECOND + 1):
+        emit(ticks(TickFired("daily", NOON, job_id, "mail", "enqueued", None)))
+    emit(ticks(enqueued=1000, skipped=2))
+    clock.advance(1)
+    emit(ticks())
+
+    assert said(text)[LINES_PER_SECOND:] == [
+        "… and 1,001 more ticks put on the queue",
+        "… and 2 more ticks skipped",
+    ]
 
 
 def test_jobs_tell_how_they_ended(emit: Events, text: io.StringIO) -> None:
@@ -251,21 +284,36 @@ def test_the_end_of_a_process_leaves_nothing_untold(emit: Events, text: io.Strin
     assert said(text)[-2:] == ["… and 2 more jobs succeeded", "stopped"]
 
 
-def test_swept_and_missed_ticks_are_told_of_once_a_second(
+def test_ticks_that_others_should_have_fired_are_told_of_once_a_second_and_how_late(
     emit: Events,
     clock: FakeClock,
     text: io.StringIO,
 ) -> None:
-    for _ in range(3):
-        emit(ticks(swept=True, enqueued=1000, missed=1))
+    emit(ticks(TickFired("daily", NOON, 7, "mail", "enqueued", None), swept=True))
     clock.advance(1)
-    emit(ticks(swept=True, enqueued=1))
+    emit(ticks(swept=True, late=0.5, enqueued=1000))
+    emit(ticks(swept=True, late=2.5, enqueued=1000))
+    clock.advance(1)
+    emit(ticks())
+
+    assert [line for line in said(text) if "owners" in line] == [
+        "enqueued 1 tick in place of their owners, none of them late",
+        "enqueued 2,000 ticks in place of their owners, the latest 2.5 s late",
+    ]
+
+
+def test_missed_ticks_are_told_of_once_a_second(
+    emit: Events,
+    clock: FakeClock,
+    text: io.StringIO,
+) -> None:
+    emit(ticks(TickFired("daily", NOON, 7, "mail", "missed", "cron was down; catchup: none")))
+    emit(ticks(missed=2))
+    clock.advance(1)
+    emit(ticks())
 
     assert said(text) == [
-        "WARNING: recorded 1 tick as missed, as the schedules' catch-up rule says",
-        "swept 1,000 ticks that had not been enqueued in time",
-        "WARNING: recorded 2 ticks as missed, as the schedules' catch-up rule says",
-        "swept 2,001 ticks that had not been enqueued in time",
+        "WARNING: recorded 3 ticks as missed, as the schedules' catch-up rule says",
     ]
 
 
@@ -484,6 +532,7 @@ def test_every_event_is_either_worded_or_known_to_be_a_metric_only() -> None:
         "HeartbeatSent",
         "JobsClaimed",
         "JobsEnqueued",
+        "JobsFinished",
         "PassCompleted",
         "RequestServed",
         "SlotsUsed",
@@ -492,12 +541,12 @@ def test_every_event_is_either_worded_or_known_to_be_a_metric_only() -> None:
     }
 
     assert {kind.__name__ for kind in Event.__subclasses__()} - silent == {
-        kind.__name__ for kind in worded()
+        kind.__name__ for kind in worded() if issubclass(kind, Event)
     }
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
-def test_each_event_has_a_line_without_gaps(event: Event) -> None:
+def test_each_event_has_a_line_without_gaps(event: Worded) -> None:
     words = words_for(event)
 
     assert words is not None

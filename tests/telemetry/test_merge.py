@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from pillars.ground.events import ClockMeasured, Events, JobFinished, SlotsUsed
+from pillars.ground.events import ClockMeasured, Events, JobFinished, JobsFinished, SlotsUsed
 from pillars.telemetry.catalog import Kind, metrics_of
 from pillars.telemetry.merge import Merged
 from pillars.telemetry.metrics import Metrics, encode
@@ -24,8 +24,9 @@ def worker(*happened: Event) -> str:
     return metrics.render()[0].decode()
 
 
-def done(type_: str, seconds: float) -> JobFinished:
-    return JobFinished(1, type_, "default", 1, "succeeded", seconds, None, None, None)
+def done(type_: str, seconds: float) -> JobsFinished:
+    job = JobFinished(1, type_, "default", 1, "succeeded", seconds, None, None, None)
+    return JobsFinished((job,))
 
 
 def value(merged: Merged, name: str, **labels: str) -> float | None:

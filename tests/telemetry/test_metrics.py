@@ -16,6 +16,7 @@ from pillars.ground.events import (
     JobLost,
     JobsClaimed,
     JobsEnqueued,
+    JobsFinished,
     LoopFailed,
     MemberJoined,
     MembershipLost,
@@ -105,8 +106,8 @@ def finished(
     type: str = "mail",  # noqa: A002 - the field's name
     queue: str = "default",
     outcome: str = "succeeded",
-) -> JobFinished:
-    return JobFinished(1, type, queue, 1, outcome, 0.5, None, None, None)
+) -> JobsFinished:
+    return JobsFinished((JobFinished(1, type, queue, 1, outcome, 0.5, None, None, None),))
 
 
 def ticks(lateness: Sequence[float] = (), *, swept: bool = False, **counts: int) -> TicksFired:

@@ -11,6 +11,7 @@ from pillars.ground.clock import SystemClock
 from pillars.ground.events import (
     FinishRefused,
     JobFinished,
+    JobsFinished,
     JobsReturned,
     LoopFailed,
     LoopRecovered,
@@ -140,7 +141,7 @@ async def test_a_listener_that_fails_has_nothing_written_twice(
 
     def emit(event: Event) -> None:
         told.append(event)
-        if isinstance(event, JobFinished):
+        if isinstance(event, JobsFinished):
             raise ZeroDivisionError
 
     finisher = Finisher(claims, emit, lambda _: None)
@@ -148,7 +149,7 @@ async def test_a_listener_that_fails_has_nothing_written_twice(
     async with running(finisher):
         await finisher.drain()
 
-    assert [type(event) for event in told] == [JobFinished, LoopFailed, LoopRecovered]
+    assert [type(event) for event in told] == [JobsFinished, LoopFailed, LoopRecovered]
     assert bench.jobs() == ["succeeded"]
 
 

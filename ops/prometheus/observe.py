@@ -23,7 +23,7 @@ import yaml
 
 import pillars.cli
 from pillars.cli.context import settings_from
-from pillars.cli.parser import build_parser
+from pillars.cli.parser import parse
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         # Until `pillars up` runs, and takes over, each ends this process in order.
         signal.signal(number, signal.default_int_handler)
     own, rest = _own_parser().parse_known_args(arguments)
-    settings = settings_from(build_parser().parse_args(["up", *rest]))
+    settings = settings_from(parse(["up", *rest]))
     program = shutil.which("prometheus")
     if program is None:
         raise ObserveError(INSTALL)

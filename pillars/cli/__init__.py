@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pillars.cli.parser import build_parser
+from pillars.cli.parser import parse
 from pillars.ground.errors import PillarsError, UsageError
 from pillars.ground.settings import SettingsError
 
@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; errors become one sentence each on stderr."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parse(argv)
     module, function = arguments.run.split(":")
     try:
         return int(getattr(importlib.import_module(module), function)(arguments) or DONE)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from datetime import date
 from pathlib import Path
+from typing import Any
+
+from pillars.ground.errors import did_you_mean
 
 # The longest number that every column and LIMIT of the database takes.
 _DIGITS = 18
@@ -13,6 +16,22 @@ _HIGHEST_PORT = 65_535
 _MOST_DAYS = 366
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives the type no public name
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a slip of the keys with the nearest word it knows."""
+
+    def refuse(self, unknown: str) -> None:
+        """Tell of an argument that it does not know; ends the process with exit code 2."""
+        flags = [*self._option_string_actions] if unknown.startswith("-") else []
+        near = did_you_mean(unknown.partition("=")[0], flags)
+        self.error(f"unknown argument {unknown!r}{near or '; --help shows those there are'}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - argparse's
+        if action.choices is not None and value not in action.choices:
+            near = did_you_mean(str(value), action.choices)
+            known = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"there is no {value!r}{near} ({known})")
 
 
 def command(
@@ -27,7 +46,7 @@ def command(
         help=description,
         description=description[0].upper() + description[1:] + ".",
     )
-    parser.set_defaults(run=f"pillars.cli.{run}")
+    parser.set_defaults(run=f"pillars.cli.{run}", parser=parser)
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -60,7 +79,7 @@ def directory_flag(parser: argparse.ArgumentParser) -> None:
 def count(text: str) -> int:
     """Read a whole number from 1."""
     if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
     return int(text)
 
 

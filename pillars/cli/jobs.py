@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pillars.cli.context import with_database
+from pillars.cli.context import settings_from, with_database
 from pillars.cli.output import print_json, print_record, print_table
-from pillars.ground.errors import UsageError
+from pillars.ground.errors import UsageError, did_you_mean
 from pillars.ground.settings import duration
 from pillars.queue import desk
 from pillars.queue.enqueue import enqueue_alone
 from pillars.queue.jobs import JobError, NewJob, check_job, queue_of
 from pillars.queue.states import JobState
+from pillars.worker.builtin import register_builtins
+from pillars.worker.registry import Registry
 
 if TYPE_CHECKING:
     import argparse
 
     from pillars.ground.events import Event
+    from pillars.ground.settings import Settings
 
 
 def put(arguments: argparse.Namespace) -> int:
@@ -43,6 +47,9 @@ def put(arguments: argparse.Namespace) -> int:
         check_job(job)
     except JobError as error:
         raise UsageError(str(error)) from None
+    settings = settings_from(arguments)
+    registry = _registry(settings)
+    job = registry.at_home(job)
 
     committed: list[Event] = []
 
@@ -56,6 +63,8 @@ def put(arguments: argparse.Namespace) -> int:
         print(f"job {job_id} is on the queue {queue_of(job)!r}")
     else:
         print(f"nothing enqueued: job {job_id} holds the unique key")
+    if registry.get(job.type) is None:
+        _tell_unknown(job.type, registry, settings.app)
     return 0
 
 
@@ -142,6 +151,26 @@ def cancel(arguments: argparse.Namespace) -> int:
     else:
         print(f"job {arguments.id} is cancelled")
     return 0
+
+
+def _registry(settings: Settings) -> Registry:
+    """Return the job types of the application, of Pillars alone where none is known here."""
+    if settings.app:
+        from pillars.loading import load_app  # noqa: PLC0415 - costly, and rarely needed
+
+        return load_app(settings.app).registry
+    registry = Registry()
+    register_builtins(registry)
+    return registry
+
+
+def _tell_unknown(type_: str, registry: Registry, app: str | None) -> None:
+    """Say on stderr that nobody here knows the type; a worker of another application may."""
+    near = did_you_mean(type_, registry.names())
+    if app:
+        print(f"pillars: warning: {app} has no job type {type_!r}{near}", file=sys.stderr)
+    elif near:
+        print(f"pillars: {type_!r} is no type of Pillars' own{near}", file=sys.stderr)
 
 
 def _args(text: str) -> dict[str, object]:

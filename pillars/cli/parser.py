@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from pillars.cli.flags import (
     Commands,
+    Parser,
     app_flag,
     command,
     count,
@@ -17,6 +19,9 @@ from pillars.cli.flags import (
 )
 from pillars.cli.schedules_parser import add_schedules
 from pillars.ground.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ENVIRONMENT = "environment:\n" + "\n".join(
     f"  {setting.env:<28} {setting.help}" for setting in SETTINGS
@@ -32,9 +37,19 @@ examples:
 _STATES = ("available", "running", "succeeded", "failed", "dead", "cancelled", "skipped", "missed")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; each command's `run` names the function to import and call."""
-    parser = argparse.ArgumentParser(
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read a command; its `run` names the function to import and call.
+
+    What cannot be read ends the process with exit code 2.
+    """
+    arguments, unknown = _parser().parse_known_args(words)
+    if unknown:
+        arguments.parser.refuse(unknown[0])
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = Parser(
         prog="pillars",
         description="Distributed cron and job queue on one Postgres.",
         epilog=f"{_EXAMPLES}\n{_ENVIRONMENT}",
@@ -94,7 +109,8 @@ def _add_jobs(commands: Commands[argparse.ArgumentParser]) -> None:
     enqueue = command(verbs, "enqueue", "jobs:put", "put a job on the queue")
     enqueue.add_argument("type", help="the job type, as in `log` or `mail.welcome`")
     enqueue.add_argument("--args", default="{}", metavar="JSON", help="the handler's arguments")
-    enqueue.add_argument("--queue", metavar="NAME", help="default: default")
+    app_flag(enqueue, "the application (PILLARS_APP): is the type known, and which is its queue?")
+    enqueue.add_argument("--queue", metavar="NAME", help="default: its type's, else `default`")
     enqueue.add_argument("--priority", type=int, default=0, help="lower first (default 0)")
     enqueue.add_argument("--delay", metavar="DURATION", help="not before, as in 90s or 2h")
     enqueue.add_argument("--run-at", metavar="TIME", help="not before, as in 2026-12-01T09:00:00Z")

@@ -740,6 +740,28 @@ def test_wrong_usage_is_told_with_exit_code_2(shell: Shell, words: tuple[str, ..
     assert "error: " in shell.refuses(*words)
 
 
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("sttaus", "there is no 'sttaus', did you mean 'status'? (up, server, "),
+        ("schedules lst", "there is no 'lst', did you mean 'list'? (check, diff, "),
+        ("jobs list --state deda", "there is no 'deda', did you mean 'dead'? (available, "),
+        ("jobs enqueue log --agrs {}", "unknown argument '--agrs', did you mean '--args'?"),
+        (
+            "worker --concurency=3",
+            "unknown argument '--concurency=3', did you mean '--concurrency'?",
+        ),
+        ("--jsn status", "unknown argument '--jsn', did you mean '--json'?"),
+        ("status now", "unknown argument 'now'; --help shows those there are"),
+        ("worker --concurrency zero", "--concurrency: 'zero' is not a whole number, 1 or more"),
+    ],
+)
+def test_a_slip_of_the_keys_is_answered_with_what_was_meant(
+    shell: Shell, words: str, answer: str
+) -> None:
+    assert answer in shell.refuses(*words.split())
+
+
 def test_every_wrong_setting_is_told_at_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PILLARS_LEASE", "x")
     monkeypatch.setenv("PILLARS_PORT", "y")
@@ -751,6 +773,48 @@ def test_every_wrong_setting_is_told_at_once(shell: Shell, monkeypatch: pytest.M
         "PILLARS_LEASE='x'",
         "PILLARS_PORT='y'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "queue", "warning"),
+    [
+        ("enqueue mail.welcome --app mails:app", "mail", ""),
+        ("enqueue mail.welcome --app mails:app --queue slow", "slow", ""),
+        (
+            "enqueue mail.wlecome --app mails:app",
+            "default",
+            (
+                "pillars: warning: mails:app has no job type 'mail.wlecome', "
+                "did you mean 'mail.welcome'?\n"
+            ),
+        ),
+        ("enqueue mail.welcome", "default", ""),
+        (
+            "enqueue lgo",
+            "default",
+            "pillars: 'lgo' is no type of Pillars' own, did you mean 'log'?\n",
+        ),
+    ],
+)
+def test_a_job_goes_to_its_types_queue_and_a_type_that_the_application_lacks_is_told(
+    here: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: str,
+    queue: str,
+    warning: str,
+) -> None:
+    (tmp_path / "mails.py").write_text(
+        "from pillars import App\napp = App()\n"
+        "@app.job('mail.welcome', queue='mail')\ndef welcome(): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert here.run("jobs", *words.split()) == (
+        0,
+        f"job 1 is on the queue {queue!r}\n",
+        warning,
+    )
 
 
 # ---- schedules in code

@@ -125,10 +125,11 @@ async def backfill(
         async with held(database, name) as (connection, current):
             if current.timing != known.timing:
                 raise BackfillError(f"{name!r} was edited meanwhile: look at its ticks, and repeat")
-            if dry_run:
-                jobs = await _count(connection, current, chunk)
-            else:
-                jobs = await _enqueue(connection, current, chunk, from_then, pace)
+            open_ticks = await _without_job(connection, current, chunk)
+            jobs = len(open_ticks)
+            if open_ticks and not dry_run:
+                await _split_runs(connection, current, chunk)
+                jobs = await _enqueue(connection, current, open_ticks, from_then, pace)
         enqueued += jobs
         if emit is not None and jobs and not dry_run:
             emit(JobsEnqueued(current.queue, jobs))
@@ -160,24 +161,26 @@ def _instant(moment: datetime, zone: str) -> int:
     raise BackfillError(f"{moment} {what} in {zone}: add an offset such as +02:00")
 
 
-async def _count(connection: AsyncConnection[Any], known: Known, chunk: Sequence[int]) -> int:
+async def _without_job(
+    connection: AsyncConnection[Any], known: Known, chunk: Sequence[int]
+) -> list[int]:
+    """Return the ticks that a backfill turns into work, in order."""
     params = {"schedule_id": known.id, "fire_at": list(chunk)}
-    ((standing,),) = await fetch(connection, QUEUE["count_standing"], params)
-    return len(chunk) - int(standing)
+    standing = {tick for (tick,) in await fetch(connection, QUEUE["standing_ticks"], params)}
+    return [tick for tick in chunk if tick not in standing]
 
 
 async def _enqueue(
     connection: AsyncConnection[Any],
     known: Known,
-    chunk: Sequence[int],
+    ticks: Sequence[int],
     from_then: float,
     pace: float,
 ) -> int:
-    await _split_runs(connection, known, chunk)
     params = {
         "id": known.id,
-        "fire_at": list(chunk),
-        "run_at": [from_then + place / pace for place in range(len(chunk))],
+        "fire_at": list(ticks),
+        "run_at": [from_then + place / pace for place in range(len(ticks))],
         "behind": BEHIND,
         "channel": JOBS_CHANNEL,
     }

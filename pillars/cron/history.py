@@ -93,6 +93,8 @@ async def history(
 ) -> list[Occurrence]:
     """Return what became of a schedule's ticks, latest first; `before` is where to go on from.
 
+    Where ticks share the last instant, all of them are returned, though that is more than `limit`.
+
     It answers for a schedule that was removed as long as its rows are kept, and for a new one of
     the same name together with those before it.
 

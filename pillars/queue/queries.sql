@@ -230,10 +230,10 @@ ON CONFLICT (schedule_id, fire_at) WHERE schedule_id IS NOT NULL DO UPDATE SET
 WHERE jobs.state IN ('missed', 'skipped')
 RETURNING id
 
--- name: count_standing
--- How many of these ticks have a job that a backfill would leave alone.
+-- name: standing_ticks
+-- Which of these ticks, in epoch seconds, have a job that a backfill leaves alone.
 -- index: jobs_tick
-SELECT count(*) FROM unnest(%(fire_at)s::float8[]) AS tick (fire_at), LATERAL (
+SELECT tick.fire_at::bigint FROM unnest(%(fire_at)s::float8[]) AS tick (fire_at), LATERAL (
     SELECT state FROM pillars.jobs
     WHERE schedule_id = %(schedule_id)s AND fire_at = to_timestamp(tick.fire_at) LIMIT 1
 ) AS job
@@ -532,9 +532,10 @@ FROM pillars.jobs WHERE id = %(id)s
 
 -- name: history
 -- What became of a schedule's ticks, latest first, under each of the ids it had: its jobs, and the
--- notes of those that were withdrawn.
+-- notes of those that were withdrawn. All of an instant or none: the next page begins before it.
 -- index: jobs_tick
-SELECT occurrence.* FROM unnest(%(schedule_ids)s::bigint[]) AS schedule (id), LATERAL (
+SELECT page.* FROM (SELECT occurrence.*
+FROM unnest(%(schedule_ids)s::bigint[]) AS schedule (id), LATERAL (
     (SELECT fire_at, outcome, reason, error, id, coalesce(ticks, 1), fire_until, run_at, started_at,
         finished_at, attempt,
         extract(epoch FROM started_at - fire_at)::float8
@@ -546,16 +547,16 @@ SELECT occurrence.* FROM unnest(%(schedule_ids)s::bigint[]) AS schedule (id), LA
     WHERE schedule_id = schedule.id
       AND (%(before)s::timestamptz IS NULL OR fire_at < %(before)s)
       AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
-    ORDER BY fire_at DESC LIMIT %(limit)s)
+    ORDER BY fire_at DESC FETCH FIRST %(limit)s ROWS WITH TIES)
     UNION ALL
     (SELECT fire_at, 'withdrawn', reason, NULL, NULL, 1, NULL, NULL, NULL, withdrawn_at, NULL, NULL
     FROM pillars.withdrawn_ticks
     WHERE schedule_id = schedule.id
       AND (%(before)s::timestamptz IS NULL OR fire_at < %(before)s)
       AND coalesce(%(outcome)s::text, 'withdrawn') = 'withdrawn'
-    ORDER BY fire_at DESC LIMIT %(limit)s)
-) AS occurrence
-ORDER BY fire_at DESC, finished_at DESC NULLS FIRST LIMIT %(limit)s
+    ORDER BY fire_at DESC FETCH FIRST %(limit)s ROWS WITH TIES)
+) AS occurrence ORDER BY fire_at DESC FETCH FIRST %(limit)s ROWS WITH TIES) AS page
+ORDER BY fire_at DESC, finished_at DESC NULLS FIRST
 
 -- name: retry_job
 -- Make a job that ended badly available again, at once.

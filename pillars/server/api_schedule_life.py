@@ -90,7 +90,10 @@ async def show_history(context: Context, call: Call) -> Answer:
         outcome=Outcome(outcome) if outcome else None,
         **query,
     )
-    page = found[:limit]
+    # What shares the last instant stays together, since the next page begins before it.
+    page = found
+    if len(found) > limit and found[limit].fire_at != found[limit - 1].fire_at:
+        page = found[:limit]
     further = None
     if len(found) > limit:
         further = str(call.url.update_query(before=rfc3339(page[-1].fire_at)))

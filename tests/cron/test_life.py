@@ -292,6 +292,26 @@ async def test_history_goes_page_by_page(
     ]
 
 
+async def test_no_page_of_history_ends_between_ticks_of_one_instant(
+    database: Database, events: RecordingListener, clock: FakeClock
+) -> None:
+    await write(database, clock, {"name": "s"})
+    clock.advance(55)
+    for priority in (1, 2):
+        await step(database, events, clock)
+        await write(database, clock, {"name": "s", "priority": priority})
+        clock.advance(1)
+    await step(database, events, clock)
+
+    page = await history(database, "s", 1)
+
+    assert [(each.outcome, each.fire_at) for each in page] == [
+        ("enqueued", at(1)),
+        ("withdrawn", at(1)),
+        ("withdrawn", at(1)),
+    ]
+
+
 # ---- fire by hand
 
 
@@ -390,6 +410,27 @@ async def test_a_backfill_enqueues_each_tick_once_however_often_it_is_repeated(
         (at(0), clock.now + timedelta(seconds=1), 105, "backfilled"),
         (at(1), at(1), 5, None),
     ]
+
+
+async def test_a_backfill_keeps_its_pace_where_some_ticks_have_a_job(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backfill_module, "_CHUNK", 4)
+    await write(database, clock, {"name": "s"})
+    await backfill(database, "s", at(-8), at(-5), now=clock.now)
+
+    done = await backfill(database, "s", at(-8), at(0), pace=1, now=clock.now)
+
+    starts = sql.execute(
+        "SELECT extract(epoch FROM run_at - %s)::int FROM pillars.jobs"
+        " WHERE fire_at >= %s ORDER BY fire_at",
+        (clock.now, at(-5)),
+    ).fetchall()
+    assert (done.enqueued, done.takes) == (5, 4.0)
+    assert [seconds for (seconds,) in starts] == [0, 1, 2, 3, 4]
 
 
 async def test_a_backfill_of_recorded_ticks_leaves_the_record_of_all_others(

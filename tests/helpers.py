@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
+from pillars.db.statements import Statement
 from pillars.ground.events import Event, JobFinished, JobsFinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psycopg
+
+    from pillars.db.database import Database
 
 E = TypeVar("E")
 PATIENCE = 30.0
@@ -27,6 +30,22 @@ def new_member(sql: psycopg.Connection[Any]) -> UUID:
         (identity,),
     )
     return identity
+
+
+async def until_one_waits_for_a_lock(database: Database) -> None:
+    """Return once a connection to the test's database waits for what another one holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not await database.fetch(_WAITING):
+            pass
+
+
+_WAITING = Statement(
+    "waiting",
+    "SELECT 1 FROM pg_stat_activity "
+    "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "Whoever waits for a lock.",
+    None,
+)
 
 
 class RecordingListener:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pillars.cron.book import ScheduleNotFoundError, show_schedule
+from pillars.cron.book import ScheduleConflictError, ScheduleNotFoundError, show_schedule
 from pillars.cron.changes import (
     Known,
     hold,
@@ -23,6 +23,7 @@ from pillars.cron.definition import Timing
 from pillars.cron.edits import delete_schedules
 from pillars.cron.fires import next_fire
 from pillars.cron.statements import SQL
+from pillars.cron.survey import records_of
 from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.db.statements import composed
@@ -93,13 +94,28 @@ async def resume(database: Database, name: str, *, now: datetime | None = None) 
             await _set_cursor(connection, known, "resumed", instant, paused=False)
 
 
-async def remove(database: Database, name: str, *, now: datetime | None = None) -> None:
+async def remove(
+    database: Database,
+    name: str,
+    *,
+    unwritten: bool = False,
+    now: datetime | None = None,
+) -> None:
     """Delete a schedule; one that a file still holds comes back with the file's next change.
+
+    Args:
+        database: holds the schedule.
+        name: the schedule's.
+        unwritten: only one that was made through the API, which is written nowhere else.
+        now: overrides the database's clock.
 
     Raises:
         ScheduleNotFoundError: there is none with this name.
+        ScheduleConflictError: it is written in a file or in code, and was not to be.
     """
     async with held(database, name, book=True) as (connection, known):
+        if unwritten:
+            await _refuse_written(connection, name)
         instant = await instant_of_change(connection, now)
         await withdraw(connection, {known.id: "the schedule was removed"}, instant)
         await record_left(connection, [(known, "removed")], instant)
@@ -136,6 +152,16 @@ async def fire(
                 job_id, state, reason, fire_at, queue, _ = rows[0]
                 return Fired(job_id, state, reason, fire_at, queue)
     raise FireError(f"{name!r} is fired by hand all the time: try again")
+
+
+async def _refuse_written(connection: AsyncConnection[Any], name: str) -> None:
+    """Whoever holds the book may rely on the answer."""
+    record = (await records_of(connection, [name]))[name]
+    if record.source != "api":
+        raise ScheduleConflictError(
+            f"schedule {name!r} is written in {record.origin or record.source}, from where it "
+            "would come back: delete it there, or pause it",
+        )
 
 
 @asynccontextmanager

@@ -78,14 +78,7 @@ async def put_schedules(context: Context, call: Call) -> Answer:
 
 async def remove_schedule(context: Context, call: Call) -> Answer:
     """Delete a schedule made through the API."""
-    name = name_of(call)
-    record = await book.show_schedule(context.database, name)
-    if record.source != "api":
-        raise book.ScheduleConflictError(
-            f"schedule {name!r} is written in {record.origin or record.source}, from where it "
-            "would come back: delete it there, or pause it",
-        )
-    await life.remove(context.database, name)
+    await life.remove(context.database, name_of(call), unwritten=True)
     return Answer(None, HTTPStatus.NO_CONTENT)
 
 

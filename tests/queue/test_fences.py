@@ -9,14 +9,13 @@ from uuid import uuid4
 import pytest
 
 from pillars.db.connection import fetch
-from pillars.db.statements import Statement
 from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended, Job
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import SQL, NewJob
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import Pruner, rescue
-from tests.helpers import PATIENCE
+from tests.helpers import until_one_waits_for_a_lock
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
-
-WAITING = Statement(
-    "waiting",
-    "SELECT 1 FROM pg_stat_activity "
-    "WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    "Whoever waits for a lock.",
-    None,
-)
 
 
 async def write(claims: Claims, what: str, worker: UUID, job: Job) -> list[int] | int:
@@ -64,9 +55,7 @@ async def test_a_job_rescued_while_its_result_waited_for_the_row_stays_rescued(
     async with database.transaction() as connection:
         await rescue(connection, [worker])
         late = asyncio.create_task(write(claims, what, worker, job))
-        async with asyncio.timeout(PATIENCE):
-            while not await database.fetch(WAITING):
-                pass
+        await until_one_waits_for_a_lock(database)
 
     assert await late == (0 if what == "give_back" else [job.id])
     assert sql.execute("SELECT state, attempt, rescues FROM pillars.jobs").fetchall() == [
@@ -87,9 +76,7 @@ async def test_a_job_that_is_tried_again_while_it_is_being_pruned_stays(
     async with database.transaction() as connection:
         await fetch(connection, SQL["retry_job"], {"id": job_id})
         pruning = asyncio.create_task(pruner.step())
-        async with asyncio.timeout(PATIENCE):
-            while not await database.fetch(WAITING):
-                pass
+        await until_one_waits_for_a_lock(database)
 
     await pruning
     assert sql.execute("SELECT state FROM pillars.jobs").fetchall() == [("available",)]

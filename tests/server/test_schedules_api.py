@@ -28,6 +28,7 @@ from pillars.server.schedule_bodies import (
     unnamed_schema,
 )
 from pillars.server.site import build_site
+from tests.helpers import until_one_waits_for_a_lock
 from tests.server.conftest import OPS, SomeApp
 
 if TYPE_CHECKING:
@@ -318,6 +319,21 @@ async def test_a_schedule_that_would_come_back_is_not_removed(
     assert len(await list_schedules(database)) == 1
 
 
+async def test_a_schedule_that_a_file_takes_over_meanwhile_is_not_removed(
+    client: Client, database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    await call(client, "PUT", "/a", HOURLY)
+
+    async with database.transaction() as connection:
+        await lock_book(connection)
+        removing = asyncio.create_task(call(client, "DELETE", "/a"))
+        await until_one_waits_for_a_lock(database)
+        sql.execute("UPDATE pillars.schedules SET source = 'file', origin = 'a.yaml:2'")
+
+    assert (await removing)[0] == 409
+    assert len(await list_schedules(database)) == 1
+
+
 async def test_a_files_schedule_is_paused_and_resumed(client: Client, database: Database) -> None:
     await put_file(database, "a")
 
@@ -406,6 +422,26 @@ async def test_history_leads_from_page_to_page(client: Client) -> None:
 
     assert seen == sorted(seen, reverse=True)
     assert len(seen) == 3
+
+
+async def test_a_page_of_history_holds_all_ticks_of_its_last_instant(
+    client: Client, sql: psycopg.Connection[Any]
+) -> None:
+    await call(client, "PUT", "/a", YEARLY)
+    sql.execute(
+        "INSERT INTO pillars.withdrawn_ticks (schedule_id, fire_at, schedule, reason, withdrawn_at)"
+        " SELECT id, date_trunc('day', now()) - place / 2 * interval '1 day', name, place::text,"
+        " now() + place * interval '1 s' FROM pillars.schedules, generate_series(0, 4) AS place"
+    )
+
+    path: str | None = f"{SCHEDULES}/a/history?limit=1"
+    pages = []
+    while path is not None:
+        page = await (await client.get(path)).json()
+        pages.append([each["reason"] for each in page["occurrences"]])
+        path = page["next"]
+
+    assert pages == [["1", "0"], ["3", "2"], ["4"]]
 
 
 @pytest.mark.parametrize(

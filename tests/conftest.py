@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pillars.db.database import Database
 from pillars.db.embedded import EmbeddedPostgres
@@ -28,16 +29,19 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Secret]:
-    """The URL of an embedded server with the migrated template database."""
+    """The URL of a server with the migrated template database: embedded, or TEST_SERVER_URL's."""
+    if given := os.environ.get("TEST_SERVER_URL"):
+        dsn = Secret(given)
+        _make_template(dsn)
+        yield dsn
+        return
     # Not below pytest's own directory: each new run of pytest closes that one to other users, and
     # under root the server of a run that is under way is another user's.
     with tempfile.TemporaryDirectory(prefix="pillars-", ignore_cleanup_errors=True) as directory:
         server = EmbeddedPostgres(Path(directory), FAST)
         dsn = server.start()
         try:
-            with psycopg.connect(dsn.reveal(), autocommit=True) as admin:
-                admin.execute(f"CREATE DATABASE {TEMPLATE}")
-            asyncio.run(_migrate(database_url(dsn, TEMPLATE)))
+            _make_template(dsn)
             yield dsn
         finally:
             server.stop("immediate")
@@ -76,10 +80,17 @@ def sql(dsn: Secret) -> Iterator[psycopg.Connection[Any]]:
 
 def database_url(server: Secret, name: str) -> Secret:
     """The same server's URL for another database."""
-    return Secret(server.reveal().replace("@/postgres?", f"@/{name}?"))
+    return Secret(make_conninfo(server.reveal(), dbname=name))
 
 
 _numbers = itertools.count(1)
+
+
+def _make_template(server: Secret) -> None:
+    with psycopg.connect(server.reveal(), autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
+        admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    asyncio.run(_migrate(database_url(server, TEMPLATE)))
 
 
 async def _migrate(dsn: Secret) -> None:

@@ -293,7 +293,11 @@ def explain(info: str, statement: Statement, kind: str) -> list[dict[str, Any]]:
             numbers = {name: f"${n}{casts[name]}" for n, name in enumerate(used, 1)}
             text = re.sub(r"%\((\w+)\)s", lambda match: numbers[match[1]], statement.sql)
             text = text.replace("%%", "%")
-            cursor = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text}")
+            # Not EXPLAIN (GENERIC_PLAN), which PostgreSQL 14 and 15 do not have.
+            connection.execute("SET plan_cache_mode = force_generic_plan")
+            connection.execute(f"PREPARE examined AS {text}")
+            nulls = f"({', '.join(['NULL'] * len(used))})" if used else ""
+            cursor = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE examined{nulls}")
         ((answer,),) = cursor.fetchall()
     return list(nodes(answer[0]["Plan"]))
 

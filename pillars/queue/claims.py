@@ -33,7 +33,7 @@ _TRIES = 5
 
 
 class BusyRowError(PillarsError):
-    """Rows changed whenever a result was to be written; it will be written yet."""
+    """Rows changed whenever they were to be written; they will be yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +175,31 @@ class Claims:
         return {(job_id, attempt): reason for job_id, attempt, reason in rows}
 
     async def give_back(self, worker_id: UUID, jobs: Sequence[Job]) -> int:
-        """Return claimed jobs that were not started; returns how many were still ours."""
+        """Return claimed jobs that were not started; returns how many were still ours.
+
+        Raises:
+            BusyRowError: rows change all the time; nothing is lost by trying again.
+        """
         returned: set[int] = set()
-        # Twice: a row that was just being changed is refused, although it is still ours.
-        for _ in range(2):
-            ours = [job for job in jobs if job.id not in returned]
-            if not ours:
-                break
+        ours = list(jobs)
+        for _ in range(_TRIES):
             params = {
                 "ids": [job.id for job in ours],
                 "attempts": [job.attempt for job in ours],
                 "worker_id": worker_id,
             }
             returned |= {row[0] for row in await self._link.fetch(SQL["give_back"], params)}
-        return len(returned)
+            rest = [
+                Ended(job.id, job.attempt, JobState.RUNNING)
+                for job in ours
+                if job.id not in returned
+            ]
+            # A row that was just being changed is refused, although it is still ours.
+            standing = await self._standing(worker_id, rest) if rest else {}
+            ours = [job for job in ours if standing.get(job.id) is False]
+            if not ours:
+                return len(returned)
+        raise BusyRowError
 
     async def give_back_others(self, worker_id: UUID, held: Sequence[JobId]) -> int:
         """Return this worker's running jobs other than those it knows it holds; returns how many.
@@ -221,17 +232,22 @@ class Claims:
         waits: list[float] = []
         jobs: list[Job] = []
         for name in await self._limits.names(self._link, queues):
+            found: list[Job] = []
             async with self._link.transaction() as connection:
                 room = await self._limits.hold(connection, name, limit - len(jobs))
                 if room.jobs > 0:
                     params = self._params(worker_id, [name], room.jobs, counted=True)
                     rows = await fetch(connection, CLAIM, params)
                     await self._limits.started(connection, name, len(rows))
-                    jobs += [replace(_job(row), counted=True) for row in rows]
+                    found = [replace(_job(row), counted=True) for row in rows]
             if room.wait is not None and room.jobs == 0:
                 waits.append(room.wait)
+            admitted = await self._admitted(worker_id, found)
+            if len(admitted) < len(found):
+                await self._limits.not_started(self._link, name, len(found) - len(admitted))
+            jobs += admitted
         self._token_in = min(waits, default=None)
-        return await self._admitted(worker_id, jobs)
+        return jobs
 
     def _params(
         self,
@@ -255,7 +271,9 @@ class Claims:
         if not keyed:
             return jobs
         decided = await self._gate.admit(worker_id, keyed)
-        await self.give_back(worker_id, [job for job in keyed if job.id not in decided])
+        undecided = [job for job in keyed if job.id not in decided]
+        if undecided:
+            await self.give_back(worker_id, undecided)
         return [job for job in jobs if job.concurrency_key is None or decided.get(job.id)]
 
     async def _finish(self, worker_id: UUID, results: Sequence[Ended]) -> list[Ended]:

@@ -16,6 +16,7 @@ have parked jobs, within a minute.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from pillars.db.connection import fetch
 from pillars.queue.jobs import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pillars.db.database import Link
     from pillars.ground.clock import Clock
@@ -38,6 +39,8 @@ _PAGE = 500
 _FURTHER = 500
 _LOOK_EVERY = 1.0
 _BETWEEN_PAGES = 0.25
+# Keys that are locked together: the server has room for some thousands of locks, all in all.
+_KEYS_AT_ONCE = 100
 _NOBODY = UUID(int=0)
 
 
@@ -54,33 +57,41 @@ class Gate:
 
         A job that is missing in the answer changed meanwhile: nothing was decided.
         """
-        keys = {job.concurrency_key for job in jobs if job.concurrency_key is not None}
-        rows = await self._decide(worker_id, [job.id for job in jobs], keys)
+        claimed: dict[str, list[JobId]] = defaultdict(list)
+        for job in jobs:
+            if job.concurrency_key is not None:
+                claimed[job.concurrency_key].append(job.id)
+        rows = await self._decide(worker_id, claimed)
         return {job_id: admitted for job_id, whose, admitted in rows if whose == "mine"}
 
     async def open(self, keys: Iterable[str]) -> int:
         """Open parked jobs of these keys as far as there is room; returns how many."""
-        rows = await self._decide(_NOBODY, [], keys)
+        rows = await self._decide(_NOBODY, {key: [] for key in keys})
         return sum(whose == "parked" for _, whose, _ in rows)
 
     async def _decide(
         self,
         worker_id: UUID,
-        ids: Sequence[int],
-        keys: Iterable[str],
-    ) -> Sequence[tuple[JobId, str, bool]]:
-        params = {
-            "worker_id": worker_id,
-            "ids": list(ids),
-            "keys": list(keys),
-            "lock": _LOCK,
-            "further": _FURTHER,
-            "now": self._clock.database_now(),
-        }
-        async with self._link.transaction() as connection:
-            # Two statements: the second must see what was committed while the first waited.
-            await fetch(connection, SQL["lock_keys"], params)
-            return await fetch(connection, SQL["admit"], params)
+        claimed: Mapping[str, Sequence[JobId]],
+    ) -> list[tuple[JobId, str, bool]]:
+        """Admit jobs of these keys, those claimed by this worker among them."""
+        rows: list[tuple[JobId, str, bool]] = []
+        keys = sorted(claimed)
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[begin : begin + _KEYS_AT_ONCE]
+            params = {
+                "worker_id": worker_id,
+                "ids": [job_id for key in some for job_id in claimed[key]],
+                "keys": some,
+                "lock": _LOCK,
+                "further": _FURTHER,
+                "now": self._clock.database_now(),
+            }
+            async with self._link.transaction() as connection:
+                # Two statements: the second must see what was committed while the first waited.
+                await fetch(connection, SQL["lock_keys"], params)
+                rows += await fetch(connection, SQL["admit"], params)
+        return rows
 
 
 class GateKeeper:

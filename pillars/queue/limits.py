@@ -111,6 +111,11 @@ class Limits:
         params = {"name": name, "count": count, "now": self._clock.database_now()}
         await fetch(connection, SQL["take_tokens"], params)
 
+    async def not_started(self, link: Link, name: str, count: int) -> None:
+        """Take back the account of jobs that were claimed and have to wait for their key."""
+        params = {"name": name, "count": -count, "now": self._clock.database_now()}
+        await link.fetch(SQL["take_tokens"], params)
+
 
 async def limit_queue(database: Database, limits: QueueLimits) -> None:
     """Set how many jobs of a queue run at a time and start a second; neither lifts the limits.

@@ -380,6 +380,7 @@ SELECT coalesce(array_agg(id), '{}') FROM done
 -- name: fail
 -- Mark jobs failed (to be tried after retry_in seconds), snoozed (available after retry_in seconds),
 -- dead or cancelled, fenced as in succeed. They were started in time: what comes later never expires.
+-- One that shall be cancelled is due again at once: whoever claims it sees to that.
 -- index: jobs_pkey
 WITH done AS (
     UPDATE pillars.jobs AS jobs
@@ -393,6 +394,8 @@ WITH done AS (
         finished_at = CASE WHEN result.retry_in IS NULL
                            THEN coalesce(%(now)s::timestamptz, now()) END,
         run_at = CASE WHEN result.retry_in IS NULL THEN jobs.run_at
+                      WHEN jobs.cancel_requested_at IS NOT NULL
+                      THEN coalesce(%(now)s::timestamptz, now())
                       ELSE coalesce(%(now)s::timestamptz, now())
                            + make_interval(secs => result.retry_in) END
     FROM unnest(
@@ -755,10 +758,10 @@ SELECT count(*) FROM (
 ) AS counted
 
 -- name: take_tokens
--- Account for jobs of a limited queue that start now.
+-- Account for jobs of a limited queue that start now; fewer than none: that do not start after all.
 UPDATE pillars.queues
-SET tokens = least(burst, tokens + rate * extract(epoch FROM
-        coalesce(%(now)s::timestamptz, now()) - refilled_at)::float8) - %(count)s,
+SET tokens = least(burst, least(burst, tokens + rate * extract(epoch FROM
+        coalesce(%(now)s::timestamptz, now()) - refilled_at)::float8) - %(count)s),
     refilled_at = coalesce(%(now)s::timestamptz, now())
 WHERE name = %(name)s AND rate IS NOT NULL
 

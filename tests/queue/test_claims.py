@@ -8,6 +8,7 @@ import pytest
 
 from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended
+from pillars.queue.desk import cancel_job
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
 from pillars.queue.limits import QueueLimits, limit_queue
@@ -253,3 +254,20 @@ async def test_a_claim_that_a_crash_of_the_server_forgot_is_made_again_and_its_e
 
     assert (again.id, again.attempt) == (forgotten.id, forgotten.attempt)
     assert await claims.finish(worker, [ended]) == [forgotten.id]
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.AVAILABLE])
+async def test_a_job_whose_cancellation_was_asked_for_while_it_failed_does_not_wait_for_its_retry(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+    state: JobState,
+) -> None:
+    await put(database, NewJob("a"))
+    (job,) = await claims.claim(worker, [], 1)
+    await cancel_job(database, job.id, "not wanted")
+    await claims.finish(worker, [Ended(job.id, job.attempt, state, "boom", retry_in=3600.0)])
+
+    (again,) = await claims.claim(worker, [], 1)
+
+    assert again.refusal == "not wanted"

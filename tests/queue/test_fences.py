@@ -10,7 +10,7 @@ import pytest
 
 from pillars.db.connection import fetch
 from pillars.ground.clock import SystemClock
-from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.claims import BusyRowError, Claims, Ended, Job
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import SQL, NewJob
 from pillars.queue.states import JobState
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
+    from pillars.db.statements import Statement
 
 
 async def write(claims: Claims, what: str, worker: UUID, job: Job) -> list[int] | int:
@@ -80,3 +81,53 @@ async def test_a_job_that_is_tried_again_while_it_is_being_pruned_stays(
 
     await pruning
     assert sql.execute("SELECT state FROM pillars.jobs").fetchall() == [("available",)]
+
+
+class BusyRows:
+    """A link whose statements of one name each find that somebody is just changing the rows."""
+
+    def __init__(self, database: Database, busy: str, times: int) -> None:
+        self.database = database
+        self.link = database.link("busy")
+        self.busy = busy
+        self.left = times
+
+    async def fetch(self, statement: Statement, params: Any = None) -> Any:
+        if statement.name != self.busy or not self.left:
+            return await self.link.fetch(statement, params)
+        self.left -= 1
+        async with self.database.transaction() as connection:
+            await connection.execute("UPDATE pillars.jobs SET cancel_requested_at = now()")
+            late = asyncio.create_task(self.link.fetch(statement, params))
+            await until_one_waits_for_a_lock(self.database)
+        return await late
+
+
+async def test_a_job_whose_row_changes_again_and_again_is_given_back_all_the_same(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    worker: UUID,
+) -> None:
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("a")])
+    (job,) = await Claims(database.link("claims"), SystemClock()).claim(worker, [], 1)
+    busy: Any = BusyRows(database, "give_back", times=3)
+
+    returned = await Claims(busy, SystemClock()).give_back(worker, [job])
+
+    assert busy.left == 0
+    assert returned == 1
+    assert sql.execute("SELECT state, attempt FROM pillars.jobs").fetchall() == [("available", 0)]
+
+
+async def test_rows_that_never_rest_are_reported_and_what_is_to_be_given_back_is_kept(
+    database: Database,
+    worker: UUID,
+) -> None:
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("a")])
+    (job,) = await Claims(database.link("claims"), SystemClock()).claim(worker, [], 1)
+    busy: Any = BusyRows(database, "give_back", times=100)
+
+    with pytest.raises(BusyRowError):
+        await Claims(busy, SystemClock()).give_back(worker, [job])

@@ -350,3 +350,30 @@ class _Story:
             if not left:
                 return
         raise AssertionError("some jobs never run")
+
+
+async def test_however_many_keys_a_claim_meets_few_locks_are_held_at_a_time(
+    database: Database, claims: Claims, worker: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_KEYS_AT_ONCE", 3)
+    held: list[int] = []
+    decide = gate.fetch
+
+    async def counting(connection: Any, statement: Any, params: Any) -> Any:
+        rows = await decide(connection, statement, params)
+        if statement.name == "admit":
+            locks = await connection.execute(
+                "SELECT count(*) FROM pg_locks "
+                "WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+            )
+            held.append((await locks.fetchone())[0])
+        return rows
+
+    monkeypatch.setattr(gate, "fetch", counting)
+    for n in range(10):
+        await put(database, 2, key=f"k{n}")
+
+    jobs = await claims.claim(worker, [], 20)
+
+    assert types(jobs) == ["t0"] * 10
+    assert max(held) == 3

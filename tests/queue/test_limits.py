@@ -220,3 +220,15 @@ async def test_limits_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(QueueLimitError):
         await limit_queue(database, limits)
+
+
+async def test_a_job_that_waits_for_its_key_costs_its_queue_no_token(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await limit_queue(database, QueueLimits("mail", rate=1.0, burst=3))
+    await put(database, "mail", 2, concurrency_key="k")
+    await put(database, "mail", 3)
+
+    assert len(await claims.claim(worker, [], 10)) == 2
+
+    assert len(await claims.claim(worker, [], 10)) == 1

@@ -17,8 +17,8 @@ from pillars.cron.definition import Timing
 from pillars.cron.duration import format_duration
 from pillars.cron.fires import next_fire
 from pillars.cron.forecast import Effect, Forecast, clock_changes, forecast
-from pillars.cron.reconciler import refuse_half_a_set
 from pillars.cron.survey import records_of
+from pillars.cron.turn import refuse_half_a_set
 
 if TYPE_CHECKING:
     import argparse

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 from pillars.cli.context import settings_from, with_database
 from pillars.cli.output import print_json
+from pillars.cli.progress import progress_bar
 from pillars.cron.book import ScheduleConflictError
 from pillars.cron.code import load_set
-from pillars.cron.files import ScheduleFilesError
+from pillars.cron.progress import nobody
 from pillars.cron.reconciler import apply_now
+from pillars.cron.texts import ScheduleFilesError
 from pillars.loading import AppLoadError, load_app
 
 if TYPE_CHECKING:
     import argparse
 
     from pillars.cron.files import ScheduleSet
+    from pillars.cron.progress import Told
     from pillars.ground.settings import Settings
 
 
@@ -30,7 +33,8 @@ def check(arguments: argparse.Namespace) -> int:
     except AppLoadError as error:
         faults += str(error).splitlines()
     try:
-        found = load_set(directory, code)
+        with progress_bar() as told:
+            found = load_set(directory, code, told)
     except ScheduleFilesError as error:
         faults += [str(fault) for fault in error.faults]
     if faults:
@@ -64,17 +68,18 @@ def check(arguments: argparse.Namespace) -> int:
 def apply(arguments: argparse.Namespace) -> int:
     """Apply files and code now, whatever is in force."""
     settings = settings_from(arguments)
-    found = load_to_apply(settings)
-    event = with_database(
-        arguments,
-        lambda database: apply_now(database, found, settings.schedules_revision, "apply"),
-    )
+    with progress_bar() as told:
+        found = load_to_apply(settings, told)
+        event = with_database(
+            arguments,
+            lambda database: apply_now(database, found, settings.schedules_revision, "apply", told),
+        )
     if arguments.json:
         print_json(event)
     else:
         print(
-            f"{event.total} schedules in force: {event.added} added, {event.changed} changed, "
-            f"{event.removed} removed",
+            f"{event.total:,} schedules in force: {event.added:,} added, "
+            f"{event.changed:,} changed, {event.removed:,} removed",
         )
     return 0
 
@@ -88,15 +93,15 @@ def load_code(settings: Settings) -> ScheduleSet | None:
     return load_app(settings.app).schedules() if settings.app else None
 
 
-def load_to_apply(settings: Settings) -> ScheduleSet:
-    """Return the set of directory and application that may be applied.
+def load_to_apply(settings: Settings, told: Told = nobody) -> ScheduleSet:
+    """Return the set of directory and application that may be applied; `told` hears of files read.
 
     Raises:
         AppLoadError: the application cannot be used.
         ScheduleFilesError: with all faults of all files.
         ScheduleConflictError: there is no file, and nothing in code.
     """
-    found = load_set(settings.schedules_dir, load_code(settings))
+    found = load_set(settings.schedules_dir, load_code(settings), told)
     if not found.files and not found.schedules:
         raise ScheduleConflictError(
             f"{settings.schedules_dir} holds no .yaml file: "

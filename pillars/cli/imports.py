@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pillars.cron.files import LARGEST_FILE
 from pillars.cron.imports.celery import read_beat_schedule
 from pillars.cron.imports.celery_source import SCHEDULES, read_celery
 from pillars.cron.imports.crontab import read_crontab
 from pillars.cron.imports.draft import ImportSourceError
 from pillars.cron.imports.kubernetes import read_kubernetes
 from pillars.cron.imports.writer import reads_back, write_yaml
+from pillars.cron.texts import LARGEST_FILE
 from pillars.ground.errors import PillarsError, UsageError
 
 if TYPE_CHECKING:

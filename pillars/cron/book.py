@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pillars.cron.edits import Change, move_origins, pages, write
+from pillars.cron.progress import nobody
 from pillars.cron.statements import SQL
 from pillars.db.connection import fetch
 from pillars.ground.errors import PillarsError, did_you_mean
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 
     from pillars.cron.definition import Schedule
     from pillars.cron.edits import Place
+    from pillars.cron.progress import Told
     from pillars.db.database import Database, Link
-
-    # What was done, with how many schedules, and with how many it will be.
-    Told = Callable[[str, int, int], None]
 
 _NAMES: Final = 10_000
 
@@ -70,10 +69,6 @@ class Difference:
     def __bool__(self) -> bool:
         """Tell whether anything changes."""
         return bool(self.added or self.changed or self.removed)
-
-
-def nobody(_what: str, _done: int, _total: int) -> None:
-    """Take news of progress and do nothing."""
 
 
 async def list_schedules(

@@ -12,13 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pillars.cron.definition import parse_schedule
 from pillars.cron.expression import parse_cron
 from pillars.cron.faults import ScheduleError
-from pillars.cron.files import (
-    FileFault,
-    ScheduleFilesError,
-    ScheduleSet,
-    digest_of,
-    load_directory,
-)
+from pillars.cron.files import ScheduleSet, digest_of, load_directory
+from pillars.cron.progress import nobody
+from pillars.cron.texts import FileFault, ScheduleFilesError, digest_of_texts
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pillars.cron.definition import Schedule
+    from pillars.cron.progress import Told
 
 F = TypeVar("F", bound="Callable[..., Any]")
 # Until it is known which job type a decorated function handles.
@@ -116,23 +113,23 @@ class CodeSchedules:
         )
 
 
-def load_set(directory: Path, code: ScheduleSet | None) -> ScheduleSet:
+def load_set(directory: Path, code: ScheduleSet | None, told: Told = nobody) -> ScheduleSet:
     """Return the schedules of a directory and of an application as one set.
 
     Without an application (None) those in code are left alone when the set is applied. With
-    schedules in code there need be no directory.
+    schedules in code there need be no directory. `told` hears how many files have been read.
 
     Raises:
         ScheduleFilesError: with all faults of all files, or names both in a file and in code.
     """
     if code is None:
-        return load_directory(directory)
+        return load_directory(directory, told)
     if code.schedules and not directory.exists():
         lint = FileFault(
             str(directory), None, None, "there is no such directory: code alone counts"
         )
         return replace(code, lints=(lint, *code.lints))
-    files = load_directory(directory)
+    files = load_directory(directory, told)
     code_names = code.origins.keys()
     if twice := sorted(code_names & files.origins.keys()):
         raise ScheduleFilesError(_used_twice(name, directory, files, code) for name in twice)
@@ -143,8 +140,19 @@ def load_set(directory: Path, code: ScheduleSet | None) -> ScheduleSet:
         {**files.origins, **code.origins},
         (*files.lints, *code.lints),
         files.files,
+        _with_code(files.texts, code),
         code.code,
     )
+
+
+def texts_of_set(directory: Path, code: ScheduleSet | None) -> str | None:
+    """Return the `texts` of the set without reading what the files say; None where that fails."""
+    texts = digest_of_texts(directory)
+    return texts if texts is None or code is None else _with_code(texts, code)
+
+
+def _with_code(texts: str, code: ScheduleSet) -> str:
+    return f"{texts} {code.digest}"
 
 
 def _parse(place: str, raw: Mapping[str, Any]) -> Schedule:

@@ -15,43 +15,28 @@ from pillars.cron.definition import Schedule, parse_schedule
 from pillars.cron.expression import parse_cron
 from pillars.cron.faults import Fault, ScheduleError
 from pillars.cron.fields import DEFAULTS, NOT_IN_DEFAULTS, read_value, unknown_keys
+from pillars.cron.progress import nobody
+from pillars.cron.texts import (
+    FileFault,
+    ScheduleFilesError,
+    add_text,
+    new_digest,
+    schedule_files,
+    text_of,
+)
 from pillars.cron.yaml_marks import MOST_FAULTS, Mark, MarkedList, MarkedMapping, read_yaml
-from pillars.ground.errors import PillarsError, did_you_mean
+from pillars.ground.errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-LARGEST_FILE: Final = 10 * 1024 * 1024
-SUFFIXES: Final = (".yaml", ".yml")
+    from pillars.cron.progress import Told
+
 TOP_KEYS: Final = {
     "defaults": "Keys that hold for each schedule of this file which does not give its own.",
     "schedules": "The schedules.",
 }
-
-
-@dataclass(frozen=True)
-class FileFault:
-    """Something to mend, or to consider, in a file; line and column count from 1."""
-
-    file: str
-    line: int | None
-    column: int | None
-    message: str
-
-    def __str__(self) -> str:
-        """Show it as compilers do: `billing.yaml:12:5: unknown key`."""
-        place = [self.file, *(str(number) for number in (self.line, self.column) if number)]
-        return f"{':'.join(place)}: {self.message}"
-
-
-class ScheduleFilesError(PillarsError):
-    """The schedule files cannot be used."""
-
-    def __init__(self, faults: Iterable[FileFault]) -> None:
-        """Keep every fault; the message lists one a line."""
-        self.faults = tuple(faults)
-        super().__init__("\n".join(map(str, self.faults)))
 
 
 @dataclass(frozen=True)
@@ -60,8 +45,8 @@ class ScheduleSet:
 
     `digest` depends on the definitions and on which are in code, not on files, order or comments.
     `origins` tells where each is defined, `billing.yaml:12`; `lints` what is legal but often a
-    slip; `files` the names of the files read; `code` those defined in code, None where no
-    application is known.
+    slip; `files` the names of the files read; `texts` is a digest of what was read; `code` are the
+    names of those defined in code, None where no application is known.
     """
 
     schedules: tuple[Schedule, ...]
@@ -69,20 +54,24 @@ class ScheduleSet:
     origins: Mapping[str, str]
     lints: tuple[FileFault, ...] = ()
     files: tuple[str, ...] = ()
+    texts: str = ""
     code: frozenset[str] | None = None
 
 
-def load_directory(path: Path) -> ScheduleSet:
+def load_directory(path: Path, told: Told = nobody) -> ScheduleSet:
     """Read and validate all schedule files of a directory; one without any gives an empty set.
+
+    `told` hears how many files have been read.
 
     Raises:
         ScheduleFilesError: with all faults of all files, or because the directory cannot be read.
 
     """
     reading = _Reading()
-    files = _schedule_files(path)
-    for file in files:
+    files = schedule_files(path)
+    for number, file in enumerate(files, 1):
         reading.read_file(file)
+        told("read", number, len(files))
     if reading.faults:
         raise ScheduleFilesError(sorted(reading.faults, key=_place_in_files))
     schedules = tuple(sorted(reading.schedules, key=lambda each: each.name))
@@ -92,6 +81,7 @@ def load_directory(path: Path) -> ScheduleSet:
         reading.origins,
         tuple(reading.lints),
         tuple(file.name for file in files),
+        reading.texts.hexdigest(),
     )
 
 
@@ -106,19 +96,6 @@ def digest_of(schedules: Iterable[Schedule], code: Collection[str] = ()) -> str:
         for each in schedules
     )
     return hashlib.blake2b("".join(prints).encode(), digest_size=16).hexdigest()
-
-
-def _schedule_files(path: Path) -> list[Path]:
-    try:
-        found = sorted(path.iterdir())
-    except FileNotFoundError:
-        raise ScheduleFilesError(
-            [FileFault(str(path), None, None, "there is no such directory")]
-        ) from None
-    except OSError as error:
-        message = f"the directory cannot be read: {error.strerror}"
-        raise ScheduleFilesError([FileFault(str(path), None, None, message)]) from None
-    return [each for each in found if each.suffix in SUFFIXES and not each.name.startswith(".")]
 
 
 @dataclass(slots=True)
@@ -137,13 +114,15 @@ class _Reading:
     origins: dict[str, str] = field(default_factory=dict)
     faults: list[FileFault] = field(default_factory=list)
     lints: list[FileFault] = field(default_factory=list)
+    texts: hashlib.blake2b = field(default_factory=new_digest)
 
     def read_file(self, file: Path) -> None:
         try:
-            text = _text_of(file)
-        except _UnreadableError as error:
-            self.faults.append(error.fault)
+            text = text_of(file)
+        except ScheduleFilesError as error:
+            self.faults += error.faults
             return
+        add_text(self.texts, file, text)
         document = read_yaml(text)
         report = _Report(str(file), self.faults)
         for mark, message in document.faults:
@@ -224,33 +203,6 @@ class _Report:
         last = len(self._seen) == MOST_FAULTS
         shown = f"{message} (and more: checking stopped here)" if last else message
         self._faults.append(FileFault(self._file, mark.line, mark.column, shown))
-
-
-class _UnreadableError(Exception):
-    def __init__(self, fault: FileFault) -> None:
-        super().__init__(str(fault))
-        self.fault = fault
-
-
-def _text_of(file: Path) -> str:
-    if not file.is_file():
-        raise _UnreadableError(FileFault(str(file), None, None, "is not a regular file"))
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(LARGEST_FILE + 1)
-    except OSError as error:
-        message = f"cannot be read: {error.strerror}"
-        raise _UnreadableError(FileFault(str(file), None, None, message)) from None
-    if len(data) > LARGEST_FILE:
-        message = f"is larger than {LARGEST_FILE >> 20} MB; spread its schedules over several files"
-        raise _UnreadableError(FileFault(str(file), None, None, message))
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        message = f"is not UTF-8: byte 0x{data[error.start]:02X}; save the file as UTF-8"
-        raise _UnreadableError(FileFault(str(file), line, column, message)) from None
 
 
 def _read_defaults(root: MarkedMapping, report: _Report) -> _Defaults:

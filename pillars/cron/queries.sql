@@ -123,7 +123,7 @@ SELECT pg_try_advisory_xact_lock(%(lock)s)
 
 -- name: current_set
 -- The set of schedule files in force.
-SELECT sequence, digest, revision FROM pillars.schedule_sets ORDER BY sequence DESC LIMIT 1
+SELECT sequence, digest, texts, revision FROM pillars.schedule_sets ORDER BY sequence DESC LIMIT 1
 
 -- name: sources_in_force
 -- Whether there are schedules of files, and whether there are schedules in code.
@@ -136,8 +136,8 @@ SELECT EXISTS (SELECT FROM pillars.schedule_sets WHERE digest = %(digest)s)
 
 -- name: add_set
 -- Record that a set of schedule files came into force.
-INSERT INTO pillars.schedule_sets (digest, revision, schedules, applied_by)
-VALUES (%(digest)s, %(revision)s, %(schedules)s, %(applied_by)s)
+INSERT INTO pillars.schedule_sets (digest, texts, revision, schedules, applied_by)
+VALUES (%(digest)s, %(texts)s, %(revision)s, %(schedules)s, %(applied_by)s)
 RETURNING sequence
 
 -- name: known_schedules

@@ -229,6 +229,11 @@ class Link:
         self._connection: AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
 
+    @property
+    def dsn(self) -> Secret:
+        """The database's URL."""
+        return self._database.dsn
+
     async def fetch(
         self,
         statement: Statement,

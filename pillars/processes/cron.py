@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pillars.cron.files import ScheduleSet
     from pillars.ground.settings import Secret, Settings
 
-_COUNT_EVERY = 30.0
+# The schedules owned are counted one by one, which takes 0.3 s of a million: never more than a
+# hundredth of the time.
+_COUNT_EVERY, _COUNT_SHARE = 30.0, 100.0
 _HAND_OVER_LOOK = 0.1
 
 
@@ -107,8 +109,9 @@ def _start_loops(frame: Frame) -> None:
     count_link = database.link("count")
 
     async def count() -> float:
+        began = frame.clock.monotonic()
         frame.metrics.owned_schedules(await count_owned(count_link, membership.slots))
-        return _COUNT_EVERY
+        return max(_COUNT_EVERY, _COUNT_SHARE * (frame.clock.monotonic() - began))
 
     frame.loop("ticker", own.step)
     frame.loop("sweep", sweep.step)

@@ -141,6 +141,19 @@ async def test_a_set_of_many_pages_comes_edits_and_goes_in_one_transaction_each(
     assert rows == [("1h", 2 * PAGE + 2, 2), ("2h", PAGE - 1, 1)]
 
 
+async def test_applying_a_set_tells_how_far_it_is(database: Database) -> None:
+    heard: list[tuple[str, int, int]] = []
+    many = [schedule(f"s{number:04}") for number in range(PAGE + 1)]
+
+    async with database.transaction() as connection:
+        await reconcile(connection, many, {}, told=lambda *news: heard.append(news))
+
+    total = len(many)
+    assert heard == [
+        (what, done, total) for what in ("compared", "written") for done in (PAGE, total)
+    ]
+
+
 async def test_if_the_last_page_fails_nothing_of_the_set_is_there(
     database: Database, sql: psycopg.Connection[Any]
 ) -> None:

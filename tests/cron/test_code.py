@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pillars.cron.code import CodeScheduleError, CodeSchedules, load_set
-from pillars.cron.files import ScheduleFilesError, load_directory
+from pillars.cron.files import load_directory
+from pillars.cron.texts import ScheduleFilesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from pillars.cron import reconciler
 from pillars.cron.book import list_schedules, put
 from pillars.cron.changes import lock_book
 from pillars.cron.code import CodeSchedules
@@ -17,10 +19,10 @@ from pillars.cron.life import remove
 from pillars.cron.reconciler import (
     LOOK_EVERY,
     WAIT_EVERY,
-    HalfASetError,
     Reconciler,
     apply_now,
 )
+from pillars.cron.turn import HalfASetError
 from pillars.ground.events import (
     SchedulesApplied,
     SchedulesRefused,
@@ -716,3 +718,84 @@ async def test_a_name_of_the_apis_in_code_is_a_conflict(
     (refused,) = cron.events.of(SchedulesRefused)
     assert refused.faults[0].startswith("jobs:1: schedule 'c' was made by api: rename it here")
     assert await sources(database) == {"c": "api"}
+
+
+# ---- large sets
+
+
+@pytest.fixture
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "LARGE", 1)
+
+
+@pytest.mark.usefixtures("all_are_large")
+async def test_a_large_set_is_applied_by_a_process_of_its_own(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(NEW, code=("c",))
+
+    assert await cron.reconciler.step() == LOOK_EVERY
+
+    assert await names(database) == (*NEW, "c")
+    (event,) = cron.events.of(SchedulesApplied)
+    assert (event.total, cron.held) == (3, [event.digest])
+    assert cluster.sets() == [("cron-1", 3)]
+
+
+@pytest.mark.usefixtures("all_are_large")
+async def test_faults_of_a_large_set_are_told_by_the_replica_that_has_it(cluster: Cluster) -> None:
+    cron = cluster.start(NEW)
+    cron.write_text("schedules:\n  - {name: a, evry: 1h, job: noop}\n")
+
+    await cron.look_twice()
+
+    (event,) = cron.events.of(SchedulesRefused)
+    assert any("did you mean 'every'" in fault for fault in event.faults)
+
+
+@pytest.mark.usefixtures("all_are_large")
+async def test_a_large_set_that_is_in_force_is_known_by_its_texts_and_not_read(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cluster.start(NEW)
+    await first.reconciler.step()
+    second = cluster.start(NEW)
+
+    async def never(*_: object) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(reconciler, "take_turn_elsewhere", never)
+    await second.reconciler.step()
+
+    assert second.held == first.held
+    assert second.events.events == []
+
+
+@pytest.mark.usefixtures("all_are_large")
+async def test_a_large_set_that_was_superseded_waits_like_any_other(cluster: Cluster) -> None:
+    old = cluster.start(OLD)
+    await old.reconciler.step()
+    new = cluster.start(NEW)
+    await new.reconciler.step()
+    restarted = cluster.start(OLD)
+
+    assert await restarted.reconciler.step() == WAIT_EVERY
+    assert await restarted.reconciler.step() == WAIT_EVERY
+
+    assert len(restarted.events.of(SchedulesWaiting)) == 1
+    assert [count for _, count in cluster.sets()] == [1, 2]
+
+
+@pytest.mark.usefixtures("all_are_large")
+async def test_a_process_that_ends_without_an_answer_is_an_error_of_the_step(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cron = cluster.start(NEW)
+    monkeypatch.setattr(sys, "executable", "false")
+
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        await cron.reconciler.step()
+
+    monkeypatch.undo()
+    await cron.reconciler.step()
+    assert cluster.sets() == [("cron-1", 2)]

@@ -7,7 +7,8 @@ from time import process_time
 import pytest
 
 from pillars.cron import yaml_marks
-from pillars.cron.files import LARGEST_FILE, ScheduleFilesError, digest_of, load_directory
+from pillars.cron.files import digest_of, load_directory
+from pillars.cron.texts import LARGEST_FILE, ScheduleFilesError, digest_of_texts
 
 ONE = "schedules:\n  - {name: a, every: 5m, job: x}\n"
 
@@ -329,3 +330,35 @@ def test_thousands_of_schedules_load_in_seconds(tmp_path: Path) -> None:
     assert len(load_directory(tmp_path).schedules) == 2000
     # About 0.5 s; the bound leaves room for a slow machine.
     assert process_time() - begin < 3
+
+
+def test_texts_change_with_a_comment_and_the_digest_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("schedules:\n  - {name: a, every: 1h, job: noop}\n")
+    before = load_directory(tmp_path)
+
+    file.write_text(file.read_text() + "# why\n")
+    after = load_directory(tmp_path)
+
+    assert after.digest == before.digest
+    assert after.texts != before.texts
+
+
+def test_the_digest_of_texts_needs_no_reading_of_what_they_say(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("schedules:\n  - {name: a, every: 1h, job: noop}\n")
+    (tmp_path / "b.yaml").write_text("schedules: []\n")
+    told = digest_of_texts(tmp_path)
+    (tmp_path / "b.yaml").rename(tmp_path / "c.yaml")
+
+    assert told != digest_of_texts(tmp_path) == load_directory(tmp_path).texts
+    assert digest_of_texts(tmp_path / "nowhere") is None
+
+
+def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text("schedules: []\n")
+    heard: list[tuple[str, int, int]] = []
+
+    load_directory(tmp_path, lambda *news: heard.append(news))
+
+    assert heard == [("read", 1, 2), ("read", 2, 2)]

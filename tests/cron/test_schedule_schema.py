@@ -7,8 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pillars.cron.files import ScheduleFilesError, load_directory
+from pillars.cron.files import load_directory
 from pillars.cron.schema import PUBLISHED, published_text, schedules_schema
+from pillars.cron.texts import ScheduleFilesError
 
 VALIDATOR = jsonschema.Draft7Validator(schedules_schema())
 GOOD = {"name": "a", "every": "5m", "job": "x"}

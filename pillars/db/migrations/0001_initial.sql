@@ -55,10 +55,12 @@ CREATE TABLE pillars.schedules (
 -- The hot scan: what is due, soonest first. The slot filters inside the index.
 CREATE INDEX schedules_due ON pillars.schedules (next_fire_at, slot) WHERE enabled;
 
--- Sets of schedule files in the order they came into force.
+-- Sets of schedule files in the order they came into force; `digest` is of the definitions, `texts`
+-- of the files they were read from.
 CREATE TABLE pillars.schedule_sets (
     sequence    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     digest      text NOT NULL,
+    texts       text NOT NULL DEFAULT '',
     revision    bigint,
     schedules   integer NOT NULL,
     applied_by  text NOT NULL,

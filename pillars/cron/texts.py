@@ -1,0 +1,117 @@
+"""The texts of a directory of schedule files: which files count, and what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from pillars.ground.errors import PillarsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+LARGEST_FILE: Final = 10 * 1024 * 1024
+SUFFIXES: Final = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class FileFault:
+    """Something to mend, or to consider, in a file; line and column count from 1."""
+
+    file: str
+    line: int | None
+    column: int | None
+    message: str
+
+    def __str__(self) -> str:
+        """Show it as compilers do: `billing.yaml:12:5: unknown key`."""
+        place = [self.file, *(str(number) for number in (self.line, self.column) if number)]
+        return f"{':'.join(place)}: {self.message}"
+
+
+class ScheduleFilesError(PillarsError):
+    """The schedule files cannot be used."""
+
+    def __init__(self, faults: Iterable[FileFault]) -> None:
+        """Keep every fault; the message lists one a line."""
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def schedule_files(path: Path) -> list[Path]:
+    """Return the schedule files of a directory, sorted.
+
+    Raises:
+        ScheduleFilesError: it cannot be read.
+    """
+    try:
+        found = sorted(path.iterdir())
+    except FileNotFoundError:
+        raise ScheduleFilesError(
+            [FileFault(str(path), None, None, "there is no such directory")]
+        ) from None
+    except OSError as error:
+        message = f"the directory cannot be read: {error.strerror}"
+        raise ScheduleFilesError([FileFault(str(path), None, None, message)]) from None
+    return [each for each in found if each.suffix in SUFFIXES and not each.name.startswith(".")]
+
+
+def text_of(file: Path) -> str:
+    """Return what a file holds.
+
+    Raises:
+        ScheduleFilesError: it cannot be read, or is not text.
+    """
+    if not file.is_file():
+        raise _unreadable(file, "is not a regular file")
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise _unreadable(file, f"cannot be read: {error.strerror}") from None
+    if len(data) > LARGEST_FILE:
+        size = f"{LARGEST_FILE >> 20} MB"
+        raise _unreadable(file, f"is larger than {size}; spread its schedules over several files")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        message = f"is not UTF-8: byte 0x{data[error.start]:02X}; save the file as UTF-8"
+        raise _unreadable(file, message, line, column) from None
+
+
+def digest_of_texts(path: Path) -> str | None:
+    """Return the `texts` of the set in a directory without reading what they say.
+
+    None where a file cannot be read.
+    """
+    texts = new_digest()
+    try:
+        for file in schedule_files(path):
+            add_text(texts, file, text_of(file))
+    except ScheduleFilesError:
+        return None
+    return texts.hexdigest()
+
+
+def new_digest() -> hashlib.blake2b:
+    """Return a digest that texts are added to."""
+    # Another version may read the same texts otherwise.
+    return hashlib.blake2b(version("pillars").encode(), digest_size=16)
+
+
+def add_text(texts: hashlib.blake2b, file: Path, text: str) -> None:
+    """Add a file's name and text to a digest."""
+    data = text.encode()
+    texts.update(f"\0{file.name}\0{len(data)}\0".encode())
+    texts.update(data)
+
+
+def _unreadable(
+    file: Path, message: str, line: int | None = None, column: int | None = None
+) -> ScheduleFilesError:
+    return ScheduleFilesError([FileFault(str(file), line, column, message)])

@@ -1,0 +1,221 @@
+"""One turn of a reconciler: read a set of schedules, decide what is to be done with it, do it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pillars.cluster.members import holders
+from pillars.cron.book import ScheduleConflictError, reconcile
+from pillars.cron.changes import try_lock_book
+from pillars.cron.code import load_set, texts_of_set
+from pillars.cron.progress import nobody
+from pillars.cron.statements import SQL
+from pillars.cron.texts import ScheduleFilesError
+from pillars.db.connection import fetch
+from pillars.ground.errors import PillarsError
+from pillars.ground.events import SchedulesApplied, SchedulesRefused, SchedulesWaiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from psycopg import AsyncConnection
+
+    from pillars.cron.files import ScheduleSet
+    from pillars.cron.progress import Told
+    from pillars.db.database import Link
+    from pillars.ground.events import Event
+
+
+class Verdict(StrEnum):
+    """What is to be done with a set of files."""
+
+    IN_FORCE = "in force"
+    APPLY = "apply"
+    WAIT = "wait"
+    REFUSE = "refuse"
+
+
+class HalfASetError(PillarsError):
+    """A set of schedules does not speak of all that are in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a replica knows when it looks at its files.
+
+    Attributes:
+        directory, code: the set; `code` None where no application is known.
+        revision: PILLARS_SCHEDULES_REVISION.
+        applied_by: name of the process.
+        member_id: its id; the other live crons are asked what they hold.
+        lease: seconds of silence after which a cron does not count as live.
+        started: whether it has had a set in force before.
+    """
+
+    directory: Path
+    code: ScheduleSet | None
+    revision: int | None
+    applied_by: str
+    member_id: UUID | None
+    lease: float
+    started: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a turn; `digest` is that of the set where it is in force now."""
+
+    verdict: Verdict
+    digest: str | None = None
+    warnings: tuple[str, ...] = ()
+    event: Event | None = None
+
+
+async def take_turn(link: Link, turn: Turn) -> Outcome:
+    """Read the set and apply it if it is its turn."""
+    try:
+        found = await asyncio.to_thread(load_set, turn.directory, turn.code)
+    except ScheduleFilesError as error:
+        return _refused(turn, *map(str, error.faults))
+    if not found.files and found.code is None:
+        return _refused(
+            turn,
+            f"{turn.directory} holds no .yaml file: the schedules in the database stay in force",
+        )
+    verdict, event = Verdict.WAIT, None
+    async with link.transaction() as connection:
+        # Whoever holds the book may be writing a million schedules.
+        if await try_lock_book(connection):
+            verdict, event = await _bring_into_force(connection, turn, found)
+    done = verdict in (Verdict.IN_FORCE, Verdict.APPLY) and not isinstance(event, SchedulesRefused)
+    digest = found.digest if done else None
+    return Outcome(verdict, digest, tuple(map(str, found.lints)), event)
+
+
+async def in_force(link: Link, turn: Turn) -> str | None:
+    """Return the digest of the set in force if it was read from the very same texts."""
+    texts = await asyncio.to_thread(texts_of_set, turn.directory, turn.code)
+    rows = await link.fetch(SQL["current_set"])
+    if not rows or texts is None:
+        return None
+    current = _Current(*rows[0])
+    return current.digest if current.texts == texts else None
+
+
+async def apply_set(
+    connection: AsyncConnection[Any],
+    found: ScheduleSet,
+    revision: int | None,
+    applied_by: str,
+    told: Told = nobody,
+) -> SchedulesApplied:
+    """Reconcile the book with a set and record it; the event is to be emitted after the commit.
+
+    `told` hears how far it is.
+
+    Raises:
+        ScheduleConflictError: names that belong to another source.
+        HalfASetError: there is more in force than this set speaks of.
+    """
+    await refuse_half_a_set(connection, found)
+    difference = await reconcile(connection, found.schedules, found.origins, found.code, told=told)
+    ((sequence,),) = await fetch(
+        connection,
+        SQL["add_set"],
+        {
+            "digest": found.digest,
+            "texts": found.texts,
+            "revision": revision,
+            "schedules": len(found.schedules),
+            "applied_by": applied_by,
+        },
+    )
+    return SchedulesApplied(
+        sequence=sequence,
+        digest=found.digest,
+        added=len(difference.added),
+        changed=len(difference.changed),
+        removed=len(difference.removed),
+        total=len(found.schedules),
+        names=(*difference.added, *difference.changed, *difference.removed)[:10],
+    )
+
+
+async def refuse_half_a_set(connection: AsyncConnection[Any], found: ScheduleSet) -> None:
+    """Let a set pass that speaks of files and of code, where schedules of both are in force.
+
+    Raises:
+        HalfASetError: it does not.
+    """
+    ((in_files, in_code),) = await fetch(connection, SQL["sources_in_force"])
+    if in_code and found.code is None:
+        raise HalfASetError(
+            "schedules in code are in force, and no application is given: give it with --app or "
+            "PILLARS_APP; those of an application that is gone go with `pillars schedules remove`",
+        )
+    if not found.files and (in_files or not (in_code or found.schedules)):
+        raise HalfASetError(
+            "there is no .yaml file: the schedules in the database stay in force; to mean that "
+            "there are none in files, put in a file with `schedules: []`",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """The set in force."""
+
+    sequence: int
+    digest: str
+    texts: str
+    revision: int | None
+
+
+def _refused(turn: Turn, *faults: str) -> Outcome:
+    return Outcome(Verdict.REFUSE, event=SchedulesRefused(str(turn.directory), faults))
+
+
+async def _bring_into_force(
+    connection: AsyncConnection[Any], turn: Turn, found: ScheduleSet
+) -> tuple[Verdict, Event | None]:
+    """Apply a set if it is its turn; otherwise say why not."""
+    rows = await fetch(connection, SQL["current_set"])
+    current = _Current(*rows[0]) if rows else None
+    verdict = await _judge(connection, turn, found, current)
+    if verdict is Verdict.WAIT and current is not None:
+        others = await holders(connection, current.digest, turn.member_id, turn.lease)
+        return verdict, SchedulesWaiting(found.digest, current.digest, others)
+    if verdict is not Verdict.APPLY:
+        return verdict, None
+    try:
+        return verdict, await apply_set(connection, found, turn.revision, turn.applied_by)
+    except ScheduleConflictError as error:
+        return verdict, _refused(turn, *str(error).splitlines()).event
+    except HalfASetError as error:
+        # What is in force may change, and then it is whole.
+        return Verdict.WAIT, _refused(turn, str(error)).event
+
+
+async def _judge(
+    connection: AsyncConnection[Any],
+    turn: Turn,
+    found: ScheduleSet,
+    current: _Current | None,
+) -> Verdict:
+    if current is None:
+        return Verdict.APPLY
+    if current.digest == found.digest:
+        return Verdict.IN_FORCE
+    ordered = turn.revision is not None and current.revision is not None
+    if ordered and turn.revision != current.revision:
+        newer = (turn.revision or 0) > (current.revision or 0)
+        return Verdict.APPLY if newer else Verdict.WAIT
+    if turn.started:
+        return Verdict.APPLY
+    ((superseded,),) = await fetch(connection, SQL["was_in_force"], {"digest": found.digest})
+    if superseded and await holders(connection, current.digest, turn.member_id, turn.lease):
+        return Verdict.WAIT
+    return Verdict.APPLY

@@ -238,7 +238,7 @@ class App:
         jobs = in_trace([self.registry.at_home(job) for job in jobs], current_trace())
         if connection is not None:
             return await enqueue(connection, jobs)
-        return await enqueue_alone(self.database, jobs, self._emit)
+        return (await enqueue_alone(self.database, jobs, self._emit)).ids
 
     def enqueue_sync(self, connection: Connection[Any], jobs: Sequence[NewJob]) -> list[JobId]:
         """Put jobs on the queue over a connection that blocks, in its transaction.

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
+
+import psycopg
 
 from pillars.db.statements import Statement
 from pillars.ground.events import Event, JobFinished, JobsFinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import psycopg
+    from collections.abc import Callable, Iterator
 
     from pillars.db.database import Database
+    from pillars.ground.settings import Secret
 
 E = TypeVar("E")
 PATIENCE = 30.0
@@ -46,6 +48,21 @@ _WAITING = Statement(
     "Whoever waits for a lock.",
     None,
 )
+
+
+@contextmanager
+def notifications(dsn: Secret, channel: str) -> Iterator[Callable[[], list[str]]]:
+    """Listen on a channel; call what it gives for the payloads since the last call."""
+    end = "this is the end"
+    with psycopg.connect(dsn.reveal(), autocommit=True) as connection:
+        connection.execute(f"LISTEN {channel}")
+
+        def heard() -> list[str]:
+            connection.execute("SELECT pg_notify(%s, %s)", (channel, end))
+            notes = connection.notifies(timeout=PATIENCE)
+            return list(iter(lambda: next(notes).payload, end))
+
+        yield heard
 
 
 class RecordingListener:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pillars.cli.context import settings_from, with_database
 from pillars.cli.output import print_json, print_record, print_table
 from pillars.ground.errors import UsageError, did_you_mean
+from pillars.ground.events import nobody
 from pillars.ground.settings import duration
 from pillars.queue import desk
 from pillars.queue.enqueue import enqueue_alone
@@ -22,7 +23,6 @@ from pillars.worker.registry import Registry
 if TYPE_CHECKING:
     import argparse
 
-    from pillars.ground.events import Event
     from pillars.ground.settings import Settings
 
 
@@ -51,15 +51,11 @@ def put(arguments: argparse.Namespace) -> int:
     registry = _registry(settings)
     job = registry.at_home(job)
 
-    committed: list[Event] = []
-
-    (job_id,) = with_database(
-        arguments,
-        lambda database: enqueue_alone(database, [job], committed.append),
-    )
+    placed = with_database(arguments, lambda database: enqueue_alone(database, [job], nobody))
+    (job_id,) = placed.ids
     if arguments.json:
-        print_json({"id": job_id, "enqueued": bool(committed)})
-    elif committed:
+        print_json({"id": job_id, "enqueued": bool(placed.inserted)})
+    elif placed.inserted:
         print(f"job {job_id} is on the queue {queue_of(job)!r}")
     else:
         print(f"nothing enqueued: job {job_id} holds the unique key")

@@ -43,8 +43,8 @@ async def enqueue(
     return (await _insert(connection, jobs, emit, wake=True)).ids
 
 
-async def enqueue_alone(database: Database, jobs: Sequence[NewJob], emit: Emit) -> list[JobId]:
-    """Insert jobs in a transaction of their own, all or none, and return their ids in order.
+async def enqueue_alone(database: Database, jobs: Sequence[NewJob], emit: Emit) -> Placed:
+    """Insert jobs in a transaction of their own, all or none, and return what became of them.
 
     The workers are notified at once if they have not been for a few milliseconds, else a moment
     later, so that many who enqueue at a time do not wait for each other.
@@ -61,7 +61,7 @@ async def enqueue_alone(database: Database, jobs: Sequence[NewJob], emit: Emit) 
             notices.owe()
         else:
             notices.pay(carried)
-    return placed.ids
+    return placed
 
 
 def enqueue_sync(connection: Connection[Any], jobs: Sequence[NewJob]) -> list[JobId]:

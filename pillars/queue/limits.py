@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.db.connection import fetch
+from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.errors import PillarsError
 from pillars.queue.jobs import SQL, JobError, NewJob, check_job
 
@@ -132,6 +133,7 @@ async def limit_queue(database: Database, limits: QueueLimits) -> None:
         "concurrency": limits.concurrency,
         "rate": limits.rate,
         "burst": usual if limits.burst is None else limits.burst,
+        "channel": JOBS_CHANNEL,
     }
     async with database.transaction() as connection:
         await fetch(connection, SQL["put_queue"], params)
@@ -145,8 +147,9 @@ async def pause_queue(database: Database, name: str, *, paused: bool) -> None:
         QueueLimitError: the name is none.
     """
     _check_name(name)
+    params = {"name": name, "paused": paused, "channel": JOBS_CHANNEL}
     async with database.transaction() as connection:
-        await fetch(connection, SQL["pause_queue"], {"name": name, "paused": paused})
+        await fetch(connection, SQL["pause_queue"], params)
         await fetch(connection, SQL["tidy_queues"])
 
 

@@ -766,19 +766,28 @@ SET tokens = least(burst, least(burst, tokens + rate * extract(epoch FROM
 WHERE name = %(name)s AND rate IS NOT NULL
 
 -- name: put_queue
--- Set a queue's limits, whole; it starts with a full burst.
-INSERT INTO pillars.queues (name, concurrency, rate, burst, tokens)
-VALUES (%(name)s, %(concurrency)s, %(rate)s, %(burst)s, %(burst)s)
-ON CONFLICT (name) DO UPDATE SET
-    concurrency = EXCLUDED.concurrency, rate = EXCLUDED.rate, burst = EXCLUDED.burst,
-    tokens = least(EXCLUDED.burst, queues.tokens), updated_at = now()
+-- Set a queue's limits, whole; it starts with a full burst. Wakes the workers: more may start now.
+WITH changed AS (
+    INSERT INTO pillars.queues (name, concurrency, rate, burst, tokens)
+    VALUES (%(name)s, %(concurrency)s, %(rate)s, %(burst)s, %(burst)s)
+    ON CONFLICT (name) DO UPDATE SET
+        concurrency = EXCLUDED.concurrency, rate = EXCLUDED.rate, burst = EXCLUDED.burst,
+        tokens = least(EXCLUDED.burst, queues.tokens), updated_at = now()
+    RETURNING name
+)
+SELECT pg_notify(%(channel)s, '')::text FROM changed
 
 -- name: pause_queue
--- Start no more jobs of a queue, or start them again.
-INSERT INTO pillars.queues (name, paused_at)
-VALUES (%(name)s, CASE WHEN %(paused)s THEN now() END)
-ON CONFLICT (name) DO UPDATE SET
-    paused_at = CASE WHEN %(paused)s THEN coalesce(queues.paused_at, now()) END, updated_at = now()
+-- Start no more jobs of a queue, or start them again, which wakes the workers.
+WITH changed AS (
+    INSERT INTO pillars.queues (name, paused_at)
+    VALUES (%(name)s, CASE WHEN %(paused)s THEN now() END)
+    ON CONFLICT (name) DO UPDATE SET
+        paused_at = CASE WHEN %(paused)s THEN coalesce(queues.paused_at, now()) END,
+        updated_at = now()
+    RETURNING paused_at
+)
+SELECT pg_notify(%(channel)s, '')::text FROM changed WHERE paused_at IS NULL
 
 -- name: tidy_queues
 -- A row that neither limits nor pauses its queue goes away.

@@ -30,11 +30,15 @@ _DEFAULT_PAGE, _LONGEST_PAGE = 50, 200
 
 
 async def enqueue_jobs(context: Context, call: Call) -> Answer:
-    """Enqueue all jobs of the request or, if one cannot be, none."""
+    """Enqueue all jobs of the request or, if one cannot be, none.
+
+    Answers 200 where there is nothing new, because the unique key of each job is taken.
+    """
     jobs = in_trace([context.registry.at_home(job) for job in call.body], call.trace)
-    ids = await enqueue_alone(context.database, jobs, context.emit)
+    ids, inserted, _ = await enqueue_alone(context.database, jobs, context.emit)
     headers = {"Location": f"{_JOBS}/{ids[0]}"} if len(ids) == 1 else {}
-    return Answer({"ids": ids}, HTTPStatus.CREATED, headers)
+    status = HTTPStatus.CREATED if inserted else HTTPStatus.OK
+    return Answer({"ids": ids, "enqueued": len(inserted)}, status, headers)
 
 
 async def list_jobs(context: Context, call: Call) -> Answer:
@@ -89,8 +93,15 @@ _REASON = Field(
 _JOBS = "/api/v1/jobs"
 _IDS = {
     "type": "object",
-    "required": ["ids"],
-    "properties": {"ids": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["ids", "enqueued"],
+    "properties": {
+        "ids": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "in order; of a job whose unique key is taken, the id that holds it",
+        },
+        "enqueued": {"type": "integer", "description": "how many are new; with 200 none is"},
+    },
 }
 _RECORD = schema_of(desk.JobRecord)
 _STATES = tuple(state.value for state in JobState)
@@ -131,7 +142,7 @@ OPERATIONS = (
         f"Enqueue one job, or up to {MOST_JOBS:,} at once, all or none",
         enqueue_jobs,
         answer=_IDS,
-        statuses=(HTTPStatus.CREATED,),
+        statuses=(HTTPStatus.CREATED, HTTPStatus.OK),
         body=Body(jobs_schema(), read_jobs),
     ),
     Operation(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import JobsEnqueued
 from pillars.queue.claims import Claims, Ended
@@ -15,12 +16,13 @@ from pillars.queue.jobs import JobError, NewJob, check_job
 from pillars.queue.retry import RetryPolicy
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import Pruner, rescue
-from tests.helpers import new_member
+from tests.helpers import new_member, notifications
 
 if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
+    from pillars.ground.settings import Secret
     from tests.helpers import RecordingListener
 
 
@@ -259,11 +261,13 @@ def test_the_sql_function_takes_all_that_a_job_can_have(sql: psycopg.Connection[
     assert row == ("a", {"n": 1}, "q", 5, 3, 2.5, "c", 4, True)
 
 
-def test_the_sql_function_wakes_the_workers(sql: psycopg.Connection[Any], dsn: Any) -> None:
-    import psycopg  # noqa: PLC0415 - for one more connection
+def test_the_sql_function_wakes_the_workers_if_there_is_something_new_to_do(
+    sql: psycopg.Connection[Any], dsn: Secret
+) -> None:
+    with notifications(dsn, JOBS_CHANNEL) as heard:
+        sql.execute("SELECT pillars.enqueue('a', unique_key => 'k')")
+        assert heard() == [""]
 
-    with psycopg.connect(dsn.reveal(), autocommit=True) as listener:
-        listener.execute("LISTEN pillars_jobs")
-        sql.execute("SELECT pillars.enqueue('a')")
-
-        assert [note.channel for note in listener.notifies(timeout=30, stop_after=1)]
+        sql.execute("SELECT pillars.enqueue('a', unique_key => 'k')")
+        sql.execute("SELECT pillars.enqueue('a', run_at => now() + interval '1 h')")
+        assert heard() == []

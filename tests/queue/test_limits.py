@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pillars.db.notify import JOBS_CHANNEL
 from pillars.queue.claims import Claims, Ended, Job
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
@@ -21,7 +22,7 @@ from pillars.queue.limits import (
     pause_queue,
 )
 from pillars.queue.states import JobState
-from tests.helpers import FakeClock, new_member
+from tests.helpers import FakeClock, new_member, notifications
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
+    from pillars.ground.settings import Secret
 
 
 async def put(database: Database, queue: str, count: int, **more: Any) -> None:
@@ -117,6 +119,20 @@ async def test_of_a_paused_queue_no_job_starts_and_once_resumed_all_do(
     await pause_queue(database, "q", paused=False)
 
     assert len(await claims.claim(worker, [], 10)) == 2
+
+
+async def test_workers_are_woken_when_a_queue_is_resumed_or_limited_anew_but_not_by_a_pause(
+    database: Database, dsn: Secret
+) -> None:
+    with notifications(dsn, JOBS_CHANNEL) as heard:
+        await pause_queue(database, "q", paused=True)
+        assert heard() == []
+
+        await pause_queue(database, "q", paused=False)
+        assert heard() == [""]
+
+        await limit_queue(database, QueueLimits("q", concurrency=2))
+        assert heard() == [""]
 
 
 async def test_a_pause_leaves_the_limits_alone_and_the_limits_the_pause(

@@ -217,21 +217,22 @@ CREATE FUNCTION pillars.enqueue(
     UPDATE pillars.jobs SET unique_until = NULL
     WHERE unique_key = $8 AND finished_at IS NOT NULL AND unique_until <= now();
 
-    INSERT INTO pillars.jobs (
-        type, args, queue, priority, run_at, max_attempts, timeout, slot,
-        unique_key, unique_until, concurrency_key, concurrency_limit, expires_at
+    WITH inserted AS (
+        INSERT INTO pillars.jobs (
+            type, args, queue, priority, run_at, max_attempts, timeout, slot,
+            unique_key, unique_until, concurrency_key, concurrency_limit, expires_at
+        )
+        SELECT $1, coalesce($2, '{}'), coalesce($3, 'default'), coalesce($4, 0)::smallint, due,
+            $6::smallint, $7, coalesce(hashtext($8) & 4095, floor(random() * 4096)),
+            $8, CASE WHEN $8 IS NOT NULL THEN now() + $9 END,
+            $10, CASE WHEN $10 IS NOT NULL THEN coalesce($11, 1)::smallint END, due + $12
+        FROM coalesce($5, now()) AS due
+        ON CONFLICT (unique_key)
+            WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL)
+            DO NOTHING
+        RETURNING run_at
     )
-    SELECT $1, coalesce($2, '{}'), coalesce($3, 'default'), coalesce($4, 0)::smallint, due,
-        $6::smallint, $7, coalesce(hashtext($8) & 4095, floor(random() * 4096)),
-        $8, CASE WHEN $8 IS NOT NULL THEN now() + $9 END,
-        $10, CASE WHEN $10 IS NOT NULL THEN coalesce($11, 1)::smallint END, due + $12
-    FROM coalesce($5, now()) AS due
-    ON CONFLICT (unique_key)
-        WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL)
-        DO NOTHING;
-
-    SELECT pg_notify('pillars_jobs', '')
-    WHERE coalesce($5, now()) < now() + interval '1 second';
+    SELECT pg_notify('pillars_jobs', '') FROM inserted WHERE run_at < now() + interval '1 second';
 
     SELECT CASE WHEN $8 IS NULL THEN currval(pg_get_serial_sequence('pillars.jobs', 'id')) ELSE (
         SELECT id FROM pillars.jobs

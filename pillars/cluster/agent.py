@@ -76,6 +76,7 @@ class Membership:
         on_expel: OnExpel,
         emit: Emit,
         clock: Clock,
+        queues: Sequence[str] = (),
     ) -> None:
         """Describe the process; nothing is written yet.
 
@@ -91,13 +92,21 @@ class Membership:
                 many jobs it rescued, and events to be emitted after the commit.
             emit: receives the events of the cluster.
             clock: monotonic time.
+            queues: what a worker serves; none named means all.
         """
         self.member_id: UUID | None = None
         self.ring_version = 0
         self.role = role
         self.name = name
         self._link = link
-        self._row = {"role": role, "name": name, "pid": pid, "url": url, "app_version": app_version}
+        self._row = {
+            "role": role,
+            "name": name,
+            "pid": pid,
+            "url": url,
+            "app_version": app_version,
+            "queues": list(queues),
+        }
         self._lease = lease
         self._on_expel = on_expel
         self._emit = emit

@@ -1,7 +1,8 @@
 -- name: join
 -- Enter the members as joining.
-INSERT INTO pillars.members (id, role, name, state, pid, url, app_version)
-VALUES (%(id)s, %(role)s, %(name)s, 'joining', %(pid)s, %(url)s, %(app_version)s)
+INSERT INTO pillars.members (id, role, name, state, pid, url, app_version, queues)
+VALUES (%(id)s, %(role)s, %(name)s, 'joining', %(pid)s, %(url)s, %(app_version)s,
+    nullif(%(queues)s::text[], '{}'))
 
 -- name: set_state
 -- Move a member through its life; no row means it was expelled.

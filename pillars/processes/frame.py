@@ -113,6 +113,7 @@ class Frame:
                 on_expel=rescue,
                 emit=emit,
                 clock=self.clock,
+                queues=self.settings.queues,
             )
 
         main = asyncio.get_running_loop()

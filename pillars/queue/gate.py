@@ -6,6 +6,8 @@ the key and decides: a job with room becomes `holding` and runs; one without is 
 sight of claims. Whoever ends a job of the key admits again, which opens the parked job that is
 next. So a waiting job costs one claim at most, however long the line, and nothing is counted
 twice: what holds a key is read from the jobs themselves, never from a counter that could drift.
+Jobs of several queues may share a key; those of a queue that is paused, or served by no worker,
+keep none of the others waiting.
 
 A worker that dies between its claim and the admission leaves a running job, which is rescued like
 any other; one that dies between the end of a job and the admission leaves a parked job with room,
@@ -101,15 +103,16 @@ class GateKeeper:
         """Look over this link."""
         self._link = link
         self._gate = Gate(link, clock)
-        self._after = ""
+        self._after = ("", "")
 
     async def step(self) -> float:
         """Look at a page of keys; returns the seconds until the next."""
-        params = {"after": self._after, "limit": _PAGE, "lock": _TURN}
+        key, queue = self._after
+        params = {"after_key": key, "after_queue": queue, "limit": _PAGE, "lock": _TURN}
         rows = await self._link.fetch(SQL["stuck_keys"], params)
         if rows:
-            await self._gate.open(row[0] for row in rows)
-        last_of_page = [key for key, last in rows if last]
-        self._after = last_of_page[0] if last_of_page else ""
+            await self._gate.open({row[0] for row in rows})
+        last_of_page = [(key, queue) for key, queue, last in rows if last]
+        self._after = last_of_page[0] if last_of_page else ("", "")
         pause = _BETWEEN_PAGES if last_of_page else _LOOK_EVERY
         return pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret

@@ -626,8 +626,10 @@ FROM (SELECT DISTINCT hashtext(key) AS hash FROM unnest(%(keys)s::text[]) AS key
 -- jobs that hold it, and with those that are open and due in their places. A claimed job without room
 -- is parked and its attempt does not count; a parked one with room is opened for any worker. Further open
 -- ones without room are parked as well, many at a time, so that a long line is not claimed job by job.
+-- A key has a line for each queue; one whose queue is paused or served by nobody has to wait and
+-- keeps nobody waiting.
 -- index: jobs_keyed
-WITH mine AS MATERIALIZED (
+WITH RECURSIVE mine AS MATERIALIZED (
     SELECT held.* FROM unnest(%(ids)s::bigint[]) AS claimed (id), LATERAL (
         SELECT ctid AS row, id, concurrency_key AS key, concurrency_limit AS most, priority, run_at
         FROM pillars.jobs
@@ -644,24 +646,52 @@ WITH mine AS MATERIALIZED (
             (SELECT max(mine.most) FROM mine WHERE mine.key = keys.key),
             (SELECT concurrency_limit FROM pillars.jobs
              WHERE gate = 'parked' AND concurrency_key = keys.key AND finished_at IS NULL
-             ORDER BY priority, run_at, id LIMIT 1)
+             ORDER BY queue, priority, run_at, id LIMIT 1)
         ) AS jobs
     ) AS most
+), lines AS (
+    SELECT room.key, room.jobs, gates.gate, first.queue
+    FROM room, unnest('{parked,open}'::pillars.gate[]) AS gates (gate), LATERAL (
+        SELECT queue FROM pillars.jobs
+        WHERE gate = gates.gate AND concurrency_key = room.key AND finished_at IS NULL
+        ORDER BY queue LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT lines.key, lines.jobs, lines.gate, further.queue
+    FROM lines, LATERAL (
+        SELECT queue FROM pillars.jobs
+        WHERE gate = lines.gate AND concurrency_key = lines.key AND finished_at IS NULL
+          AND queue > lines.queue
+        ORDER BY queue LIMIT 1
+    ) AS further
+), moving AS MATERIALIZED (
+    SELECT lines.* FROM lines
+    WHERE NOT EXISTS (
+        SELECT FROM pillars.queues WHERE name = lines.queue AND paused_at IS NOT NULL
+    ) AND EXISTS (
+        SELECT FROM pillars.members
+        WHERE role = 'worker' AND members.state <> 'leaving'
+          AND (queues IS NULL OR lines.queue = ANY(queues))
+    )
 ), candidates AS MATERIALIZED (
     SELECT row, id, key, most, priority, run_at, 'mine' AS whose FROM mine
     UNION ALL
-    SELECT waiting.*, 'parked' FROM room, LATERAL (
+    SELECT waiting.*, 'parked' FROM moving, LATERAL (
         SELECT ctid, id, concurrency_key, concurrency_limit, priority, run_at FROM pillars.jobs
-        WHERE gate = 'parked' AND concurrency_key = room.key AND finished_at IS NULL
-        ORDER BY priority, run_at, id LIMIT room.jobs
+        WHERE gate = 'parked' AND concurrency_key = moving.key AND queue = moving.queue
+          AND finished_at IS NULL
+        ORDER BY priority, run_at, id LIMIT moving.jobs
     ) AS waiting
+    WHERE moving.gate = 'parked'
     UNION ALL
-    SELECT waiting.*, 'open' FROM room, LATERAL (
+    SELECT waiting.*, 'open' FROM moving, LATERAL (
         SELECT ctid, id, concurrency_key, concurrency_limit, priority, run_at FROM pillars.jobs
-        WHERE gate = 'open' AND concurrency_key = room.key AND finished_at IS NULL
+        WHERE gate = 'open' AND concurrency_key = moving.key AND queue = moving.queue
+          AND finished_at IS NULL
           AND state IN ('available', 'failed') AND run_at <= coalesce(%(now)s::timestamptz, now())
-        ORDER BY priority, run_at, id LIMIT room.jobs + %(further)s
+        ORDER BY priority, run_at, id LIMIT moving.jobs + %(further)s
     ) AS waiting
+    WHERE moving.gate = 'open'
 ), ranked AS MATERIALIZED (
     SELECT candidates.row, candidates.id, whose,
         holding + row_number() OVER (
@@ -685,33 +715,41 @@ WHERE jobs.ctid = ranked.row AND jobs.id = ranked.id
 RETURNING jobs.id, whose, admitted
 
 -- name: stuck_keys
--- Concurrency keys, the next in order, whose first parked job has room: whoever made the room was
--- lost before it could open it. Returns how far it looked, too.
+-- Concurrency keys that have room, and parked jobs in a queue that is served, the next in order:
+-- whoever made the room was lost before it could open one. Returns how far it looked, too.
 -- index: jobs_keyed
 WITH RECURSIVE turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(%(lock)s) AS mine
 ), parked AS (
-    (SELECT concurrency_key AS key, concurrency_limit AS most, 1 AS number FROM pillars.jobs
-     WHERE gate = 'parked' AND concurrency_key > %(after)s AND finished_at IS NULL
-       AND (SELECT mine FROM turn)
-     ORDER BY concurrency_key, priority, run_at, id LIMIT 1)
+    (SELECT concurrency_key AS key, queue, concurrency_limit AS most, 1 AS number
+     FROM pillars.jobs
+     WHERE gate = 'parked' AND (concurrency_key, queue) > (%(after_key)s, %(after_queue)s)
+       AND concurrency_key IS NOT NULL AND finished_at IS NULL AND (SELECT mine FROM turn)
+     ORDER BY concurrency_key, queue, priority, run_at, id LIMIT 1)
     UNION ALL
-    SELECT further.key, further.most, parked.number + 1
+    SELECT further.key, further.queue, further.most, parked.number + 1
     FROM parked, LATERAL (
-        SELECT concurrency_key AS key, concurrency_limit AS most FROM pillars.jobs
-        WHERE gate = 'parked' AND concurrency_key > parked.key AND finished_at IS NULL
-        ORDER BY concurrency_key, priority, run_at, id LIMIT 1
+        SELECT concurrency_key AS key, queue, concurrency_limit AS most FROM pillars.jobs
+        WHERE gate = 'parked' AND (concurrency_key, queue) > (parked.key, parked.queue)
+          AND concurrency_key IS NOT NULL AND finished_at IS NULL
+        ORDER BY concurrency_key, queue, priority, run_at, id LIMIT 1
     ) AS further
     WHERE parked.number < %(limit)s
 )
-SELECT key, number = %(limit)s FROM parked, LATERAL (
+SELECT key, queue, number = %(limit)s FROM parked, LATERAL (
     SELECT count(*) AS jobs FROM (
         SELECT FROM pillars.jobs
         WHERE gate = 'holding' AND concurrency_key = parked.key AND finished_at IS NULL
         LIMIT parked.most
     ) AS holding
 ) AS holding
-WHERE holding.jobs < most OR number = %(limit)s
+WHERE number = %(limit)s OR holding.jobs < most AND NOT EXISTS (
+    SELECT FROM pillars.queues WHERE name = parked.queue AND paused_at IS NOT NULL
+) AND EXISTS (
+    SELECT FROM pillars.members
+    WHERE role = 'worker' AND members.state <> 'leaving'
+      AND (queues IS NULL OR parked.queue = ANY(queues))
+)
 
 -- name: limited_queues
 -- Queues that have a limit and are not paused.

@@ -143,7 +143,7 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "set_cursor": {"paused": False, "next": 1_900_000_000.0, "now": NOW},
     "withdraw_ticks": {"now": NOW},
     "soonest_schedules": {"source": None, "limit": 100},
-    "stuck_keys": {"after": "", "limit": 500},
+    "stuck_keys": {"after_key": "", "after_queue": "", "limit": 500},
 }
 
 MEMBERS = """

@@ -15,6 +15,7 @@ from pillars.queue.claims import Claims, Ended, Job
 from pillars.queue.enqueue import enqueue
 from pillars.queue.gate import Gate, GateKeeper
 from pillars.queue.jobs import NewJob
+from pillars.queue.limits import pause_queue
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import rescue
 from tests.helpers import new_member
@@ -377,3 +378,87 @@ async def test_however_many_keys_a_claim_meets_few_locks_are_held_at_a_time(
 
     assert types(jobs) == ["t0"] * 10
     assert max(held) == 3
+
+
+async def test_jobs_of_a_paused_queue_keep_no_other_queue_waiting_for_their_key(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await put(database, 2, queue="b")
+    await put(database, 1, queue="a", priority=1)
+    await pause_queue(database, "b", paused=True)
+
+    jobs = await claims.claim(worker, [], 10)
+
+    assert [job.queue for job in jobs] == ["a"]
+
+
+async def test_jobs_that_were_parked_when_their_queue_was_paused_keep_no_other_waiting(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await put(database, 3, queue="b")
+    first = await claims.claim(worker, [], 10)
+    await put(database, 1, queue="a")
+    assert await claims.claim(worker, [], 10) == []
+    await pause_queue(database, "b", paused=True)
+
+    await end(claims, worker, first)
+
+    assert [job.queue for job in await claims.claim(worker, [], 10)] == ["a"]
+
+
+async def test_once_its_queue_is_resumed_a_job_has_its_place_in_the_line_again(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await put(database, 2, queue="b")
+    await put(database, 2, queue="a", priority=1)
+    await pause_queue(database, "b", paused=True)
+    jobs = await claims.claim(worker, [], 10)
+    await pause_queue(database, "b", paused=False)
+    order = []
+    while jobs:
+        order += [job.queue for job in jobs]
+        await end(claims, worker, jobs)
+        jobs = await claims.claim(worker, [], 10)
+
+    assert order == ["a", "b", "b", "a"]
+
+
+async def test_jobs_of_a_queue_that_nobody_serves_keep_no_other_waiting_for_their_key(
+    database: Database, claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("UPDATE pillars.members SET queues = '{a}'")
+    await put(database, 2, queue="b")
+    await put(database, 1, queue="a")
+
+    jobs = await claims.claim(worker, ["a"], 10)
+
+    assert [job.queue for job in jobs] == ["a"]
+
+
+async def test_a_queue_that_another_worker_serves_has_its_place_in_the_line(
+    database: Database, claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("UPDATE pillars.members SET queues = '{a}'")
+    other = new_member(sql)
+    await put(database, 2, queue="b")
+    await put(database, 1, queue="a")
+
+    assert await claims.claim(worker, ["a"], 10) == []
+    assert [job.queue for job in await claims.claim(other, ["b"], 10)] == ["b"]
+
+
+async def test_the_keeper_opens_a_job_once_its_queue_is_resumed(
+    database: Database, claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    await put(database, 2, queue="b")
+    first = await claims.claim(worker, [], 10)
+    await pause_queue(database, "b", paused=True)
+    await end(claims, worker, first)
+    keeper = GateKeeper(database.link("keeper"), SystemClock())
+    await keeper.step()
+    assert gates(sql) == ["parked"]
+    await pause_queue(database, "b", paused=False)
+
+    await keeper.step()
+
+    assert gates(sql) == ["open"]

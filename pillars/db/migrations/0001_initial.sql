@@ -160,8 +160,9 @@ CREATE INDEX jobs_ready ON pillars.jobs (queue, priority, gate, run_at, id)
 -- The second lock on the door: one row for each tick of a schedule.
 CREATE UNIQUE INDEX jobs_tick ON pillars.jobs (schedule_id, fire_at) WHERE schedule_id IS NOT NULL;
 
--- Who holds and who waits for a concurrency key. A schedule whose ticks must not overlap has one.
-CREATE INDEX jobs_keyed ON pillars.jobs (gate, concurrency_key, priority, run_at, id)
+-- Who holds and who waits for a concurrency key, queue by queue. A schedule whose ticks must not
+-- overlap has one.
+CREATE INDEX jobs_keyed ON pillars.jobs (gate, concurrency_key, queue, priority, run_at, id)
     WHERE concurrency_key IS NOT NULL AND finished_at IS NULL;
 
 -- A unique key is held by one job.
@@ -250,6 +251,8 @@ CREATE TABLE pillars.members (
     pid                integer NOT NULL,
     url                text,
     app_version        text NOT NULL,
+    -- What a worker serves; NULL is every queue.
+    queues             text[],
     schedules_digest   text,
     started_at         timestamptz NOT NULL DEFAULT now(),
     heartbeat_at       timestamptz NOT NULL DEFAULT now(),

@@ -34,7 +34,8 @@ CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER = 2
 MOST_FAULTS = 100
 # A pool that gives no connection in time raises an OperationalError of its own.
-UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+UNREACHABLE = (*_LOST, TimeoutError)
 
 _log = logging.getLogger(__name__)
 
@@ -163,10 +164,13 @@ def _from_http(error: web.HTTPException, request: web.Request) -> ProblemError:
 def _from_exception(error: Exception, request: web.Request) -> ProblemError:
     if isinstance(error, ProblemError):
         return error
-    for kind, (status, code) in _OURS.items():
+    ours = _is_ours(request)
+    # In the user's handlers these are slips of their code: no fault of the client's, and a timeout
+    # may be anybody's.
+    for kind, (status, code) in _OURS.items() if ours else ():
         if isinstance(error, kind):
             return ProblemError(status, code, str(error))
-    if isinstance(error, UNREACHABLE):
+    if isinstance(error, UNREACHABLE if ours else _LOST):
         _log.warning("%s while serving %s", type(error).__name__, _where(request))
         return database_away()
     return _unexpected(error, request)

@@ -6,8 +6,11 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
+from pillars.cron.book import ScheduleNotFoundError
+from pillars.db.connection import connect
 from pillars.ground.events import RequestServed
 from pillars.ground.settings import Settings
+from pillars.queue.jobs import JobError
 from pillars.server import api, discovery, openapi
 from pillars.server.operations import Answer, Operation
 from pillars.server.site import SiteError, build_site
@@ -128,6 +131,40 @@ async def test_what_nobody_expected_is_logged_and_not_shown(
     assert SECRET not in await response.text()
     assert problem["error_id"] in caplog.text
     assert "GET /mine" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError(SECRET), JobError(SECRET), ScheduleNotFoundError(SECRET)],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_the_users_code_lets_slip_is_its_fault_and_not_the_clients(
+    serve: Start, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    async def fail(_: web.Request) -> web.Response:
+        raise error
+
+    client = await serve(an_app(web.get("/mine", fail)))
+
+    response = await client.get("/mine")
+
+    assert (response.status, (await response.json())["code"]) == (500, "internal_error")
+    assert SECRET not in await response.text()
+    assert "GET /mine" in caplog.text
+
+
+async def test_a_database_that_is_away_is_told_to_the_users_clients_too(
+    serve_dry: Start, nowhere: Database
+) -> None:
+    async def enqueue(_: web.Request) -> web.Response:
+        await connect(nowhere.dsn, "test")
+        return web.Response()
+
+    client = await serve_dry(an_app(web.get("/mine", enqueue)))
+
+    response = await client.get("/mine")
+
+    assert (response.status, response.headers["Retry-After"]) == (503, "2")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """Processes that start others: keep them running, and stop them within a time limit.
 
+A child that ends is started again, unless it cannot start at all: it ended with an error, and none
+of its role, all of which have the same settings, was ever ready. It said why, and would again.
+
 Children run in sessions of their own, so a Ctrl-C in the terminal reaches their parent alone, which
 passes it on in its own order. What parent and child tell each other:
 
 - PARENT_VARIABLE: the parent's process id. A child stops in order when its parent is gone.
-- READY_VARIABLE: a pipe; the child writes the URL of its endpoints when it serves them.
+- READY_VARIABLE: a pipe; the child writes the URL of its endpoints when it serves them, and with
+  that is ready: it got over all that its settings can be wrong in.
 - URL_VARIABLE: the parent's own endpoints, which speak for all its children; the others are told
   this URL instead of the child's.
 """
@@ -39,7 +43,8 @@ class Child:
     """One process: `flags` follow its role on the command line.
 
     Attributes:
-        url: where its endpoints are, once it has said so; only of those that `report`.
+        url: where its endpoints are, once it has said so.
+        was_ready: whether it ever said so, this time or before.
         fate: why it does not run, for people; None while it does.
     """
 
@@ -47,10 +52,11 @@ class Child:
     name: str
     environment: Mapping[str, str]
     flags: tuple[str, ...] = ()
-    reports: bool = False
     url: str | None = None
+    was_ready: bool = False
     fate: str | None = None
     process: asyncio.subprocess.Process | None = None
+    pipe: int | None = field(default=None, repr=False)
     watch: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -62,7 +68,7 @@ class Supervisor:
         role: str,
         name: str,
         *,
-        pause: Callable[[Child, int, float], float | None],
+        pause: Callable[[Child, float], float],
         emit: Emit,
         clock: Clock,
     ) -> None:
@@ -71,9 +77,8 @@ class Supervisor:
         Args:
             role: the parent's.
             name: the parent's.
-            pause: told a child that ended, its exit code and how many seconds it ran; returns the
-                seconds until it is started again, None where that would be of no use: then
-                everything is to stop.
+            pause: told a child that ended and how many seconds it ran; returns the seconds until
+                it is started again.
             emit: receives ChildEnded, ProcessStopping and LoopFailed.
             clock: measures how long a child ran.
         """
@@ -119,16 +124,14 @@ class Supervisor:
         self.asked.set()
         for group in map(list, groups):
             self.signal(group, signal.SIGTERM)
-            waits = [asyncio.create_task(c.process.wait()) for c in group if c.process is not None]
-            if not waits:
+            # Not for the processes: one that is just being started is none yet.
+            watches = [child.watch for child in group if child.watch is not None]
+            if not watches:
                 continue
-            _, late = await asyncio.wait(waits, timeout=limit)
+            _, late = await asyncio.wait(watches, timeout=limit)
             if late:
                 self.signal(group, signal.SIGKILL)
                 await asyncio.wait(late)
-        for child in self.children:
-            if child.watch is not None:
-                child.watch.cancel()
 
     async def _keep_running(self, child: Child) -> None:
         while not self.asked.is_set():
@@ -146,16 +149,20 @@ class Supervisor:
                 # The stop came while it was being started and has not reached it.
                 process.terminate()
             code = await process.wait()
+            _hear(child)
             if self.asked.is_set():
                 return
-            pause = self._pause(child, code, self._clock.monotonic() - started)
+            pause = self._pause(child, self._clock.monotonic() - started)
             child.url, child.fate = None, f"ended with exit code {code}"
-            if pause is None:
+            if code > 0 and not self._starts(child.role):
                 self.failed = code
                 self.ask_to_stop(f"{child.name} ended with exit code {code}")
                 return
             self._emit(ChildEnded(child.role, child.name, process.pid, code, pause))
             await self._rest(pause)
+
+    def _starts(self, role: str) -> bool:
+        return any(child.was_ready for child in self.children if child.role == role)
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -164,7 +171,7 @@ class Supervisor:
 
 
 async def _spawn(child: Child) -> asyncio.subprocess.Process:
-    reader, writer = os.pipe() if child.reports else (None, None)
+    reader, writer = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -172,34 +179,33 @@ async def _spawn(child: Child) -> asyncio.subprocess.Process:
             "pillars",
             child.role,
             *child.flags,
-            env={**child.environment, **({} if writer is None else {READY_VARIABLE: str(writer)})},
+            env={**child.environment, READY_VARIABLE: str(writer)},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=() if writer is None else (writer,),
+            pass_fds=(writer,),
         )
     except BaseException:
-        if reader is not None:
-            os.close(reader)
+        os.close(reader)
         raise
     finally:
-        if writer is not None:
-            os.close(writer)
-    if reader is not None:
-        _hear(child, reader)
+        os.close(writer)
+    child.pipe = reader
+    os.set_blocking(reader, False)
+    asyncio.get_running_loop().add_reader(reader, _hear, child)
     return process
 
 
-def _hear(child: Child, reader: int) -> None:
-    """Take over the child's URL when it comes; nothing comes from one that ends before."""
-    loop = asyncio.get_running_loop()
-
-    def readable() -> None:
+def _hear(child: Child) -> None:
+    """Take over the child's URL if it has come; nothing comes from one that ends before."""
+    reader, child.pipe = child.pipe, None
+    if reader is None:
+        return
+    asyncio.get_running_loop().remove_reader(reader)
+    with suppress(BlockingIOError):
         # One short line: the pipe carries it whole.
         child.url = os.read(reader, 4096).decode().strip() or None
-        loop.remove_reader(reader)
-        os.close(reader)
-
-    loop.add_reader(reader, readable)
+    child.was_ready = child.was_ready or child.url is not None
+    os.close(reader)
 
 
 def parent_is_gone() -> bool:

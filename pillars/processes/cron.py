@@ -16,6 +16,7 @@ from pillars.cron.ticker import OwnTicker, SweepTicker
 from pillars.db.notify import RING_CHANNEL
 from pillars.ground.events import SchedulesRefused
 from pillars.loading import AppLoadError, load_app
+from pillars.processes.children import tell_parent
 from pillars.processes.frame import Frame
 from pillars.telemetry.endpoints import OpsServer, ops_routes
 
@@ -46,7 +47,7 @@ async def run_cron(settings: Settings, dsn: Secret) -> None:
         if frame.stopping:
             return
         frame.health.expect_cron(settings.lease, frame.database.link("health"))
-        url = await ops.start()
+        url = tell_parent(await ops.start())
         try:
             await frame.join(url)
             _start_loops(frame)

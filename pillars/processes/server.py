@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pillars.ground.errors import PillarsError
+from pillars.processes.children import tell_parent
 from pillars.processes.frame import Frame
 from pillars.server.site import build_site
 from pillars.telemetry.endpoints import ops_routes, reachable_host
@@ -46,7 +47,7 @@ async def run_server(settings: Settings, dsn: Secret, app: App) -> None:
         runner = web.AppRunner(site, access_log=None, shutdown_timeout=_REQUESTS_GRACE)
         await runner.setup()
         try:
-            url = await _listen(runner, settings)
+            url = tell_parent(await _listen(runner, settings))
             await frame.join(url)
             snapshot = Snapshot(frame.database, frame.metrics, frame.clock, settings.lease)
             frame.loop("snapshot", snapshot.step)

@@ -39,8 +39,6 @@ RESTART_LEASES = 3
 _DATABASE_EVERY = 1.0
 # What a child may take beyond its drain before it is killed.
 _STOP_GRACE = 20.0
-# A child that ends with an error within this time could not start; later it has broken down.
-_START_LIMIT = 15.0
 
 
 class Up:
@@ -61,7 +59,7 @@ class Up:
         self._supervisor = Supervisor(
             "up",
             "pillars",
-            pause=self._pause,
+            pause=lambda *_: RESTART_LEASES * settings.lease,
             emit=self._events,
             clock=self._clock,
         )
@@ -136,12 +134,6 @@ class Up:
                 app=settings.app or "",
             ),
         )
-
-    def _pause(self, _: Child, code: int, ran: float) -> float | None:
-        if code > 0 and ran < _START_LIMIT:
-            # It cannot start and said why; starting it again would say the same.
-            return None
-        return RESTART_LEASES * self._settings.lease
 
     def _flags(self, role: str) -> Iterator[str]:
         settings = self._settings

@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -25,6 +26,7 @@ from pillars.processes.children import (
     Child,
     Supervisor,
     parent_is_gone,
+    tell_parent,
 )
 from pillars.telemetry.endpoints import OpsServer, ops_routes
 from pillars.telemetry.health import Check, Readiness
@@ -59,7 +61,6 @@ class Workers:
         self._log = LogListener(self._events, self._clock)
         self._merged = Merged()
         self._deaths: dict[str, int] = {}
-        self._was_ready = False
         self._supervisor = Supervisor(
             "worker",
             self._name,
@@ -77,7 +78,7 @@ class Workers:
         self._supervisor.handle_signals()
         ops = OpsServer(self._settings.host, self._settings.metrics_port, ops_routes(self, self))
         url = await ops.start()
-        watcher = Stepper("parent", self._watch_parent, self._events)
+        watcher = Stepper("parent", partial(self._heed_parent, url), self._events)
         watching = asyncio.create_task(watcher.run(), name="parent")
         async with aiohttp.ClientSession(timeout=_ANSWER_WITHIN) as self._session:
             try:
@@ -121,10 +122,7 @@ class Workers:
             "PILLARS_METRICS_PORT": "0",
         }
         names = [f"{self._name}#{number + 1}" for number in range(settings.processes)]
-        return [
-            Child("worker", name, environment | {"PILLARS_NAME": name}, reports=True)
-            for name in names
-        ]
+        return [Child("worker", name, environment | {"PILLARS_NAME": name}) for name in names]
 
     async def _look(self, child: Child) -> None:
         url = child.url
@@ -152,20 +150,18 @@ class Workers:
             return {child.name: Check(ok=False, reason=reason)}
         return {f"{child.name} {key}": Check(**check) for key, check in answer["checks"].items()}
 
-    def _pause(self, child: Child, code: int, ran: float) -> float | None:
-        self._was_ready = self._was_ready or child.url is not None
+    def _pause(self, child: Child, ran: float) -> float:
         self._merged.ended(child.name)
-        if code > 0 and not self._was_ready:
-            # It cannot start and said why; starting it again would say the same.
-            return None
         deaths = 0 if ran >= _WELL_AFTER else self._deaths.get(child.name, 0)
         self._deaths[child.name] = deaths + 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(deaths, 10))
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 
-    async def _watch_parent(self) -> float:
+    async def _heed_parent(self, url: str) -> float:
         if parent_is_gone():
             self._supervisor.ask_to_stop("its parent is gone")
+        if any(child.was_ready for child in self._supervisor.children):
+            tell_parent(url)
         return _PARENT_EVERY
 
 

@@ -28,6 +28,7 @@ from pillars.ground.loop import Stepper
 from pillars.processes.children import PARENT_VARIABLE, Child, Supervisor
 from pillars.processes.frame import prepare, unless_set
 from pillars.processes.server import PortInUseError, port_advice
+from pillars.telemetry.endpoints import reachable_host
 from pillars.telemetry.logs import LogListener, configure_logging
 
 if TYPE_CHECKING:
@@ -84,14 +85,17 @@ class Up:
 
     def _check_port(self) -> None:
         settings = self._settings
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, settings.port))
-            except OSError as error:
-                raise PortInUseError(port_advice(settings, error)) from None
-            # Port 0 is settled here: the server keeps its address when it is started again.
-            self._settings = replace(settings, port=probe.getsockname()[1])
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                # Port 0 is settled here: the server keeps its address when it is started again.
+                self._settings = replace(settings, port=probe.getsockname()[1])
+        except OSError as error:
+            raise PortInUseError(port_advice(settings, error)) from None
 
     async def _start_database(self) -> Secret:
         if self._postgres is None:
@@ -127,7 +131,7 @@ class Up:
         settings = self._settings
         self._events(
             SystemStarted(
-                url=f"http://{settings.host}:{settings.port}",
+                url=f"http://{await reachable_host(settings.host)}:{settings.port}",
                 crons=self._crons,
                 workers=self._workers,
                 schedules_dir=str(settings.schedules_dir),

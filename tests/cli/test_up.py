@@ -120,6 +120,22 @@ def test_a_database_that_dies_is_started_again_and_all_go_on(up: Up) -> None:
     assert up.postgres.running() is None
 
 
+def test_an_ipv6_address_is_taken_and_one_of_no_machine_refused() -> None:
+    there = start_up("--host", "::1", PILLARS_DATABASE_URL="postgresql://joe@127.0.0.1:1/x")
+    nowhere = start_up("--host", "no.such.host.invalid", PILLARS_DATABASE_URL="postgresql://x")
+    try:
+        read_until(there, "cannot reach database x at 127.0.0.1:1")
+        there.send_signal(signal.SIGINT)
+        there.communicate()
+        said, _ = nowhere.communicate()
+    finally:
+        there.kill()
+        nowhere.kill()
+
+    assert (there.returncode, nowhere.returncode) == (0, 1)
+    assert "cannot listen on no.such.host.invalid:0" in said
+
+
 def test_ctrl_c_ends_the_wait_for_a_database_out_of_reach() -> None:
     process = start_up(PILLARS_DATABASE_URL="postgresql://joe:s3cret@127.0.0.1:1/x")
     try:

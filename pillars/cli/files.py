@@ -17,6 +17,7 @@ from pillars.loading import AppLoadError, load_app
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from pillars.cron.files import ScheduleSet
     from pillars.cron.progress import Told
@@ -35,8 +36,12 @@ def check(arguments: argparse.Namespace) -> int:
     try:
         with progress_bar() as told:
             found = load_set(directory, code, told)
+        if not faults:
+            _refuse_nothing(found, directory)
     except ScheduleFilesError as error:
         faults += [str(fault) for fault in error.faults]
+    except ScheduleConflictError as error:
+        faults.append(str(error))
     if faults:
         if arguments.json:
             print_json({"ok": False, "faults": faults})
@@ -57,9 +62,6 @@ def check(arguments: argparse.Namespace) -> int:
         return 0
     for lint in found.lints:
         print(f"warning: {lint}")
-    if not found.files and not found.schedules:
-        print(f"warning: {directory} holds no .yaml file: cron would change nothing")
-        return 0
     in_code = f" ({len(found.code):,} in code)" if found.code else ""
     print(f"all right; schedules: {len(found.schedules):,}{in_code}, files: {len(found.files):,}")
     return 0
@@ -102,10 +104,13 @@ def load_to_apply(settings: Settings, told: Told = nobody) -> ScheduleSet:
         ScheduleConflictError: there is no file, and nothing in code.
     """
     found = load_set(settings.schedules_dir, load_code(settings), told)
+    _refuse_nothing(found, settings.schedules_dir)
+    return found
+
+
+def _refuse_nothing(found: ScheduleSet, directory: Path) -> None:
     if not found.files and not found.schedules:
         raise ScheduleConflictError(
-            f"{settings.schedules_dir} holds no .yaml file: "
-            "applying it would delete every schedule; "
+            f"{directory} holds no .yaml file: applying it would delete every schedule; "
             "to mean just that, put in a file with `schedules: []`",
         )
-    return found

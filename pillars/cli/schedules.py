@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pillars.cli.context import with_database
 from pillars.cli.output import print_json, print_record, print_table
 from pillars.cron import book, life
+from pillars.cron.changes import database_time
 from pillars.cron.definition import Timing
 from pillars.cron.fires import fires_between
 from pillars.cron.history import Outcome
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     import argparse
 
     from pillars.cron.book import ScheduleRecord
+    from pillars.cron.history import Occurrence
     from pillars.db.database import Database
 
 _END_OF_TIME = 2**53
+# More than one that fires each second has in the longest look-ahead.
+_MOST_AHEAD = 100
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -105,12 +109,20 @@ def upcoming(arguments: argparse.Namespace) -> int:
 def history(arguments: argparse.Namespace) -> int:
     """Show what became of the last ticks of a schedule, and why."""
     outcome = Outcome(arguments.outcome) if arguments.outcome else None
-    found = with_database(
-        arguments,
-        lambda database: occurrences(
-            database, arguments.schedule, arguments.limit, outcome=outcome
-        ),
-    )
+    # Of a schedule that fires each second the newest ticks are not due yet, and say nothing.
+    due_alone = outcome is None and not arguments.ahead
+
+    async def work(database: Database) -> tuple[list[Occurrence], list[Occurrence]]:
+        name, limit = arguments.schedule, arguments.limit
+        if not due_alone:
+            return await occurrences(database, name, limit, outcome=outcome), []
+        async with database.connection() as connection:
+            now = datetime.fromtimestamp(await database_time(connection), UTC)
+        newest = await occurrences(database, name, _MOST_AHEAD)
+        ahead = [each for each in newest if each.fire_at >= now]
+        return await occurrences(database, name, limit, before=now), ahead
+
+    found, ahead = with_database(arguments, work)
     if arguments.json:
         print_json(found)
         return 0
@@ -132,6 +144,11 @@ def history(arguments: argparse.Namespace) -> int:
         ],
         f"{arguments.schedule} has {'not fired yet' if outcome is None else f'no tick {outcome}'}",
     )
+    if ahead:
+        print(
+            f"and {len(ahead)} enqueued ahead of their time, until {ahead[0].fire_at:%H:%M:%S};"
+            " --ahead shows them"
+        )
     return 0
 
 

@@ -57,6 +57,9 @@ def add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     history = command(
         verbs, "history", "schedules:history", "show what became of its ticks, and why"
     )
+    history.add_argument(
+        "--ahead", action="store_true", help="also ticks that are enqueued before their time"
+    )
     history.add_argument("--outcome", choices=_OUTCOMES, help="only ticks that came to this")
     fire = command(verbs, "fire", "schedules:fire", "run a schedule's job now, once")
     fire.add_argument(

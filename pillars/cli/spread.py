@@ -118,16 +118,17 @@ def _print_picture(told: Spread, zone: ZoneInfo) -> None:
     terminal = sys.stdout.isatty()
     ramp = _BLOCKS if terminal else _PLAIN
     most = max(told.counts, default=0)
+    scale = _Scale(told.counts, len(ramp))
     print(f"{'':6}{''.join(f':{minute:02}      ' for minute in range(0, _HOUR, 10))}".rstrip())
     for label, counts in _hours(told, zone):
         line = Text(f"{label} ")
         for count in counts:
-            level = _level(count, most, len(ramp))
+            level = scale.level(count)
             line.append(ramp[level], style=_COLOURS[level] if terminal and level else "")
         console().print(line.plain.rstrip() if not terminal else line, soft_wrap=True)
     mean = sum(told.counts) / len(told.counts)
     if most:
-        print(f"starts a minute: {_legend(ramp, most)}")
+        print(f"starts a minute: {scale.legend(ramp)}")
     print(
         f"{told.schedules:,} schedules, {sum(told.counts):,} starts;"
         f" a minute: {mean:,.1f} in the mean, {most:,} at most"
@@ -140,22 +141,35 @@ def _hours(told: Spread, zone: ZoneInfo) -> Iterator[tuple[str, Sequence[int]]]:
         yield f"{at:%H:%M}", told.counts[first : first + _HOUR]
 
 
-def _level(count: int, most: int, levels: int) -> int:
-    if not count:
-        return 0
-    return max(1, math.ceil(math.log1p(count) / math.log1p(most) * (levels - 1) - 1e-9))
+class _Scale:
+    """The level of a count: from nothing, or from what is in every minute, to the busiest one."""
 
+    def __init__(self, counts: Sequence[int], levels: int) -> None:
+        base, most = min(counts, default=0), max(counts, default=0)
+        self._most = most
+        self._top = levels - 1
+        self._zero = math.log1p(base)
+        span = math.log1p(most) - self._zero
+        # What fires all the time is the ground, not a stampede: there the top is ten times as much.
+        self._span = max(span, math.log(10)) if base else span or 1.0
+        self._least = max(1, base)
 
-def _legend(ramp: str, most: int) -> str:
-    """Return each sign with the least count it stands for; some stand for none."""
-    levels = range(1, len(ramp))
-    least = (math.ceil(math.expm1(math.log1p(most) * (n - 1) / levels[-1]) + 1e-9) for n in levels)
-    shown = ((level, count) for level, count in zip(levels, least, strict=True) if count <= most)
-    return "  ".join(
-        f"{ramp[level]} {count:,}+"
-        for level, count in shown
-        if _level(count, most, len(ramp)) == level
-    )
+    def level(self, count: int) -> int:
+        """Return the level, 0 for none."""
+        if not count:
+            return 0
+        part = (math.log1p(count) - self._zero) / self._span
+        return max(1, math.ceil(part * self._top - 1e-9))
+
+    def legend(self, ramp: str) -> str:
+        """Return each sign with the least count it stands for; some stand for none."""
+        steps = (self._zero + self._span * level / self._top for level in range(1, self._top))
+        least = [self._least, *(math.ceil(math.expm1(step) + 1e-9) for step in steps)]
+        return "  ".join(
+            f"{ramp[level]} {count:,}+"
+            for level, count in enumerate(least, 1)
+            if count <= self._most and self.level(count) == level
+        )
 
 
 def _print_busiest(told: Spread, zone: ZoneInfo) -> None:
@@ -186,7 +200,7 @@ def _print_busiest(told: Spread, zone: ZoneInfo) -> None:
 
 def _svg(told: Spread, zone: ZoneInfo) -> str:
     """Return the picture as SVG: a row an hour, a square a minute, its count in its title."""
-    most = max(told.counts, default=0)
+    scale = _Scale(told.counts, len(_HEX))
     rows = list(_hours(told, zone))
     size = f'width="{(_HOUR + 5) * _CELL}" height="{(len(rows) + 1) * _CELL}"'
     font = 'font-family="sans-serif" font-size="9"'
@@ -195,7 +209,7 @@ def _svg(told: Spread, zone: ZoneInfo) -> str:
         y = row * _CELL
         parts.append(f'<text x="2" y="{y + _CELL - 3}">{escape(label)}</text>')
         for column, count in enumerate(counts):
-            colour = _HEX[_level(count, most, len(_HEX))]
+            colour = _HEX[scale.level(count)]
             parts.append(
                 f'<rect x="{(column + 4) * _CELL}" y="{y}" width="{_CELL - 1}"'
                 f' height="{_CELL - 1}" fill="{colour}">'

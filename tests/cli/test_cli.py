@@ -361,16 +361,10 @@ def test_faults_can_be_read_by_scripts(shell: Shell) -> None:
     assert len(found["faults"]) == 1
 
 
-def test_a_directory_without_files_is_no_praise(shell: Shell) -> None:
-    assert shell.says("schedules", "check") == (
-        f"warning: {shell.directory} holds no .yaml file: cron would change nothing\n"
-    )
-
-
 def test_a_directory_without_files_deletes_no_schedule(with_schedules: Shell) -> None:
     (with_schedules.directory / "a.yaml").unlink()
 
-    for verb in ("apply", "diff"):
+    for verb in ("check", "apply", "diff"):
         sentence = with_schedules.fails("schedules", verb)
         assert sentence.startswith(f"{with_schedules.directory} holds no .yaml file: ")
     assert len(with_schedules.tells("schedules", "list")) == 2
@@ -484,21 +478,42 @@ def test_history_tells_what_became_of_ticks(
     assert with_schedules.says("schedules", "history", "tick") == "tick has not fired yet\n"
     sql.execute(
         "INSERT INTO pillars.jobs (schedule_id, fire_at, finished_at, state, type, reason, ticks,"
-        " fire_until) SELECT id, '2030-01-01', now(), 'missed', 'noop', 'cron was down', 1500,"
-        " '2030-01-02' FROM pillars.schedules WHERE name = 'tick'"
+        " fire_until) SELECT id, '2020-01-01', now(), 'missed', 'noop', 'cron was down', 1500,"
+        " '2020-01-02' FROM pillars.schedules WHERE name = 'tick'"
     )
 
     lines = with_schedules.says("schedules", "history", "tick").splitlines()
 
     assert re.split(" {2,}", lines[1]) == [
-        "2030-01-01 00:00:00",
-        "2030-01-02 00:00:00",
+        "2020-01-01 00:00:00",
+        "2020-01-02 00:00:00",
         "1,500",
         "missed",
         "1",
         "cron was down",
     ]
     assert [job["ticks"] for job in with_schedules.tells("schedules", "history", "tick")] == [1500]
+
+
+def test_history_shows_what_was_due_and_counts_what_is_enqueued_ahead(
+    with_schedules: Shell, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute(
+        "INSERT INTO pillars.jobs (schedule_id, fire_at, type) "
+        "SELECT id, now() + n * interval '1 h', 'noop' "
+        "FROM pillars.schedules, generate_series(-2, 3) AS n WHERE name = 'tick'"
+    )
+    words = ("schedules", "history", "tick")
+
+    lines = with_schedules.says(*words, "--limit", "2").splitlines()
+
+    assert len(lines) == 4
+    assert re.fullmatch(
+        "and 3 enqueued ahead of their time, until [0-9:]{8}; --ahead shows them", lines[3]
+    )
+    assert len(with_schedules.tells(*words)) == 3
+    assert len(with_schedules.tells(*words, "--ahead")) == 6
+    assert len(with_schedules.tells(*words, "--outcome", "enqueued")) == 6
 
 
 def test_a_schedule_is_fired_by_hand_and_a_tick_that_overlaps_is_refused(

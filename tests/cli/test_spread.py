@@ -28,6 +28,22 @@ def test_a_day_is_drawn_hour_by_hour_with_its_busiest_minutes_and_advice(shell: 
     assert "`jitter: 10m`" in lines[-1]
 
 
+def test_what_fires_all_the_time_is_the_ground_from_which_a_herd_stands_out(shell: Shell) -> None:
+    steady = "  - {name: steady, every: 1s, job: noop}\n"
+    herd = "".join(f'  - {{name: h{n}, cron: "0 6 * * *", job: noop}}\n' for n in range(900))
+    words = ("schedules", "spread", "--date", "2026-11-25")
+
+    shell.write(f"schedules:\n{steady}")
+    alone = shell.says(*words).splitlines()
+    shell.write(f"schedules:\n{steady}{herd}")
+    both = shell.says(*words).splitlines()
+
+    assert set(alone[1][6:]) == {"."}
+    assert "starts a minute: . 60+" in alone
+    assert both[7][6:8] == "@."
+    assert both[8] == alone[8]
+
+
 def test_a_day_of_25_hours_has_25_rows(shell: Shell) -> None:
     shell.write(HERD)
     words = ("schedules", "spread", "--date", "2026-10-25", "--timezone", "Europe/Berlin")

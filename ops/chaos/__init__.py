@@ -7,15 +7,18 @@ from what was done to whom.
 
 Read in this order:
 
-- `load`: the schedules, and the ticks they demand.
+- `load`, `files`: the schedules, the ticks they demand, and their files in editions.
 - `work`: the handlers, which leave a row before and after their work.
 - `crew`: processes, one log file for each start.
-- `proxy`: a link between processes and database that can be slowed, or cut without a FIN.
-- `faults`: what can be done to them, in an order that a seed decides.
-- `witness`: what is looked at while it happens.
+- `pair`, `pooler`, `proxy`: the database with its standby, PgBouncer, and a link between processes
+  and database that can be slowed, or cut without a FIN.
+- `clocks`: wrong clocks for single processes.
+- `field`, `faults`: what can be done to all these, in an order that a seed decides.
+- `witness`: what goes on, and is looked at, while it happens.
 - `evidence`: what is left: rows, logs, deeds, as plain values.
 - `invariants`: pure functions from evidence to violations.
-- `lateness`: figures for each fault, and a picture.
+- `lateness`, `provoked`: figures for each fault beside what is aimed for, and a picture; what the
+  faults brought about.
 - `arena`: one run from start to evidence.
 - `broken`: processes with a guard taken out, to see that the checks can fail.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import platform
 import random
@@ -18,24 +19,29 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ops.chaos import pooler
 from ops.chaos.arena import NemesisError, Plan, run
-from ops.chaos.broken import BREAKS
-from ops.chaos.faults import FAULTS
-from ops.chaos.invariants import Verdict, judge
+from ops.chaos.broken import BREAKS, UNSHARED
+from ops.chaos.faults import FAULTS, NEED_MEMBERS, missing
+from ops.chaos.invariants import judge
 from ops.chaos.lateness import Figures, figures, picture
 from ops.chaos.load import loads, per_second
+from ops.chaos.provoked import provoked
 from pillars.db.embedded import MAJOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ops.chaos.evidence import Evidence
+    from ops.chaos.invariants.verdict import Verdict
 
 _SHOWN = 5
 
 
 def main() -> int:
     """Run, judge, print; returns the exit code: 0 all held, 1 something did not, 2 usage."""
+    # What the nemesis' own connections meet is no news.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     plan, arguments = _plan()
     console = Console(stderr=True)
     console.print(
@@ -76,16 +82,23 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--crons", type=int, default=3, metavar="N")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
     parser.add_argument("--schedules", type=int, default=80, metavar="N")
+    parser.add_argument("--each-second", type=int, default=0, metavar="N", help="and so many more")
     parser.add_argument("--lease", type=float, default=5.0, metavar="S")
     parser.add_argument("--lookahead", type=float, default=5.0, metavar="S")
+    parser.add_argument(
+        "--pgbouncer",
+        choices=("listen", "poll"),
+        default="",
+        help="PgBouncer in transaction mode between; listen: with a direct URL for LISTEN",
+    )
     parser.add_argument("--break", dest="broken", default="", metavar="A,B", help="take guards out")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts and figures")
     parser.add_argument("--picture", metavar="FILE", help="write an SVG of lateness over time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and evidence there")
     arguments = parser.parse_args()
-    faults = tuple(arguments.faults.split(",")) if arguments.faults else tuple(FAULTS)
+    asked = arguments.faults.split(",") if arguments.faults else list(FAULTS)
     for given, known, what in (
-        (faults, FAULTS.keys(), "fault"),
+        (asked, FAULTS.keys(), "fault"),
         ([name for name in arguments.broken.split(",") if name], BREAKS.keys(), "break"),
     ):
         unknown = sorted(set(given) - set(known))
@@ -93,6 +106,17 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
             parser.error(f"there is no {what} {unknown[0]!r}: choose of {', '.join(known)}")
     if min(arguments.crons, arguments.workers, arguments.schedules) < 1 or arguments.seconds <= 0:
         parser.error("--crons, --workers, --schedules and --seconds are at least 1")
+    if arguments.pgbouncer and pooler.PROGRAM is None:
+        parser.error("pgbouncer is not installed (Debian and Ubuntu: apt-get install pgbouncer)")
+    absent = {fault: lack for fault in asked if (lack := missing(fault))}
+    for fault, lack in absent.items():
+        if arguments.faults:
+            parser.error(f"{fault}: {lack}")
+        print(f"left out: {fault}: {lack}", file=sys.stderr)
+    if UNSHARED in arguments.broken.split(","):
+        # Whether a newer set of files is held by anyone alive is known from the members alone.
+        absent |= dict.fromkeys(NEED_MEMBERS, "")
+    faults = tuple(fault for fault in asked if fault not in absent)
     plan = Plan(
         seconds=arguments.seconds,
         seed=arguments.seed if arguments.seed is not None else random.randrange(10_000),  # noqa: S311
@@ -102,6 +126,8 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
         schedules=arguments.schedules,
         lease=arguments.lease,
         lookahead=arguments.lookahead,
+        each_second=arguments.each_second,
+        pooler=arguments.pgbouncer,
         broken=arguments.broken,
         keep=arguments.keep,
     )
@@ -151,6 +177,9 @@ def _print(
         "others, worst",
         "start p99",
         "start, worst",
+        "after return",
+        "goal",
+        "",
     ):
         table.add_column(name, justify="left" if name == "fault" else "right")
     for each in late:
@@ -163,9 +192,12 @@ def _print(
             f"{each.others_max:.2f}",
             f"{each.delay_p99:.2f}",
             f"{each.delay_max:.2f}",
+            f"{each.returned:.2f}",
+            each.goal,
+            "" if each.reached else "missed",
         )
     console.print(table)
-    console.print("; ".join(f"{what}: {count:,}" for what, count in _events(evidence).items()))
+    console.print("; ".join(f"{what}: {count:,}" for what, count in provoked(evidence).items()))
 
 
 def _report(
@@ -178,26 +210,18 @@ def _report(
         "invariants": [asdict(verdict) for verdict in verdicts],
         "lateness": [asdict(each) for each in late],
         "deeds": [asdict(deed) for deed in evidence.deeds],
-        **_events(evidence),
+        **provoked(evidence),
         "longest_pin": max((pin.seconds for pin in evidence.pins), default=0.0),
         "most_sessions": max((count for _, count in evidence.sessions), default=0),
     }
 
 
-def _events(evidence: Evidence) -> dict[str, int]:
-    refused = [line for line in evidence.lines if line.event == "FinishRefused"]
-    return {
-        "expelled": sum(line.event == "MemberExpelled" for line in evidence.lines),
-        "jobs lost with their workers": sum(job.rescues > 0 for job in evidence.jobs),
-        "late results refused": sum(len(line.fields["job_ids"]) for line in refused),
-    }
-
-
 def _where(plan: Plan, evidence: Evidence) -> str:
-    rate = per_second(loads(plan.schedules))
+    pooled = f"PgBouncer ({plan.pooler}), " if plan.pooler else ""
+    rate = per_second(loads(plan.schedules, plan.each_second))
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, seed {plan.seed}, {plan.seconds:g} s, "
-        f"{len(evidence.deeds)} faults, {plan.crons} crons, {plan.workers} workers, "
+        f"{len(evidence.deeds)} faults, {pooled}{plan.crons} crons, {plan.workers} workers, "
         f"{rate:.0f} ticks/s, lease {plan.lease:g} s, look-ahead {plan.lookahead:g} s; "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
         f"Python {platform.python_version()}, PostgreSQL {MAJOR}"

@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, LiteralString
 import psycopg
 
 from ops.chaos import evidence as gathered
+from ops.chaos.broken import UNSHARED
+from ops.chaos.clocks import Clocks
 from ops.chaos.crew import Crew
-from ops.chaos.faults import FAULTS, Field, deck
-from ops.chaos.load import as_yaml, loads
+from ops.chaos.faults import FAULTS
+from ops.chaos.faults.database import FULL
+from ops.chaos.field import Field, deck
+from ops.chaos.files import Files
+from ops.chaos.load import loads
+from ops.chaos.pair import SOCKET, Pair
+from ops.chaos.pooler import Pooler
 from ops.chaos.proxy import Proxy
 from ops.chaos.witness import NOW, Witness
 from ops.chaos.work import TABLES
-from pillars.db.embedded import EmbeddedPostgres
 from pillars.testing import migrated
 
 if TYPE_CHECKING:
@@ -41,6 +47,9 @@ _SHARING: LiteralString = (
     "SELECT count(DISTINCT owner) FROM pillars.ring, unnest(map) AS owner "
     "JOIN pillars.members ON members.id = owner AND members.state = 'active'"
 )
+_EDITION: LiteralString = (
+    "SELECT min((args ->> 'edition')::bigint) FROM pillars.schedules WHERE args ? 'edition'"
+)
 _OPEN: LiteralString = (
     "SELECT count(*) FROM pillars.jobs "
     "WHERE finished_at IS NULL AND run_at <= to_timestamp(%s::float8)"
@@ -59,8 +68,15 @@ class Plan:
     schedules: int
     lease: float
     lookahead: float
+    each_second: int = 0
+    pooler: str = ""
     broken: str = ""
     keep: Path | None = None
+
+    @property
+    def membership(self) -> bool:
+        """Whether crons are members."""
+        return UNSHARED not in self.broken.split(",")
 
 
 class NemesisError(Exception):
@@ -75,43 +91,52 @@ async def run(plan: Plan, tell: Tell) -> gathered.Evidence:
     """
     with tempfile.TemporaryDirectory(prefix="nemesis-", ignore_cleanup_errors=True) as temporary:
         directory = (plan.keep or Path(temporary)).absolute()
-        (directory / "schedules").mkdir(parents=True, exist_ok=True)
-        server = EmbeddedPostgres(Path(temporary) / "data")
+        directory.mkdir(parents=True, exist_ok=True)
+        pair = Pair(Path(temporary))
+        pooler = Pooler(Path(temporary) / "pooler", pair.door)
         tell("starting PostgreSQL", 0.0)
         try:
-            dsn = await asyncio.to_thread(server.start)
-            await _prepare(plan, directory, dsn)
-            proxy = Proxy(_socket(server))
-            crew = _crew(plan, directory, dsn, await proxy.start())
+            await asyncio.to_thread(pair.start)
+            await _prepare(plan, pair.dsn)
+            if plan.pooler:
+                await asyncio.to_thread(pooler.start)
+            proxy = Proxy(pooler.socket if plan.pooler else pair.door / SOCKET)
+            files = Files(directory / "schedules", loads(plan.schedules, plan.each_second))
+            crew = _crew(plan, directory, pair, pooler, await proxy.start())
+            clocks = Clocks(Path(temporary))
             try:
-                field = Field(crew, proxy, server, plan.lease, random.Random(plan.seed))  # noqa: S311
-                return await _fight(plan, field, Witness(dsn), tell)
+                chance = random.Random(plan.seed)  # noqa: S311 - to be repeated
+                field = Field(crew, proxy, pair, files, clocks, plan.lease, chance)
+                return await _fight(plan, field, Witness(pair.dsn, crew, files), tell)
             finally:
                 crew.end()
                 await proxy.stop()
         finally:
-            await asyncio.to_thread(server.stop, "immediate")
+            pooler.end()
+            await asyncio.to_thread(pair.end)
 
 
-async def _prepare(plan: Plan, directory: Path, dsn: Secret) -> None:
-    (directory / "schedules" / "nemesis.yaml").write_text(as_yaml(loads(plan.schedules)))
+async def _prepare(plan: Plan, dsn: Secret) -> None:
     await migrated(dsn.reveal())
     with psycopg.connect(dsn.reveal(), autocommit=True) as sql:
         sql.execute(TABLES)
+        sql.execute(FULL)
         if "tick" in plan.broken.split(","):
             sql.execute("DROP INDEX pillars.jobs_tick")
             sql.execute("CREATE INDEX jobs_tick ON pillars.jobs (schedule_id, fire_at)")
 
 
-def _crew(plan: Plan, directory: Path, dsn: Secret, port: int) -> Crew:
+def _crew(plan: Plan, directory: Path, pair: Pair, pooler: Pooler, port: int) -> Crew:
     settings = {
-        "PILLARS_DATABASE_URL": dsn.reveal(),
+        "PILLARS_DATABASE_URL": (pooler if plan.pooler else pair).dsn.reveal(),
         "PILLARS_SCHEDULES_DIR": str(directory / "schedules"),
         "PILLARS_APP": "ops.chaos.work:app",
         "PILLARS_LOG": "json",
         "PILLARS_LEASE": str(plan.lease),
         "PILLARS_LOOKAHEAD": str(plan.lookahead),
     }
+    if plan.pooler == "listen":
+        settings["PILLARS_DIRECT_DATABASE_URL"] = pair.dsn.reveal()
     # Some go to the database through the proxy, the others past it.
     linked = frozenset({f"cron-{plan.crons}", f"worker-{plan.workers}"})
     link = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable&gssencmode=disable"
@@ -126,22 +151,25 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
     names += [f"worker-{number + 1}" for number in range(plan.workers)]
     for name in names:
         crew.start(name)
-    began = await _until(dsn, _MEMBERS, len(names)) and await _until(
-        dsn, _APPLIED, len(loads(plan.schedules))
-    )
+    members = len(names) if plan.membership else len(names) - plan.crons
+    given = loads(plan.schedules, plan.each_second)
+    began = await _until(dsn, _MEMBERS, members) and await _until(dsn, _APPLIED, len(given))
     if not began:
         raise NemesisError("the processes did not start:\n" + _last_words(crew))
 
     looking = asyncio.create_task(witness.look())
     await _harm(plan, field, witness, tell)
     tell("coming to rest", 1.0)
-    unsettled = await _settle(dsn, names, plan)
+    unsettled = [*field.unsettled, *await _settle(dsn, members, plan)]
+    # Whether it came into force is I2's question.
+    await _until(dsn, _EDITION, field.files.edition)
     with psycopg.connect(dsn.reveal(), autocommit=True) as sql:
         ((until,),) = sql.execute(NOW).fetchall()
         if not await _until(dsn, _OPEN, 0, (until,)):
             unsettled.append("every due job ended")
         owners = tuple(owner for (owner,) in sql.execute(_OWNERS).fetchall())
         ring = gathered.Ring(owners, frozenset(cron for (cron,) in sql.execute(_CRONS).fetchall()))
+        rows = gathered.read_rows(sql)
     looking.cancel()
     tell("stopping", 1.0)
     await crew.stop(crew.alive())
@@ -150,27 +178,35 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
         return gathered.Evidence(
             lease=plan.lease,
             until=until,
-            loads=loads(plan.schedules),
+            loads=given,
             created=gathered.read_created(sql),
             jobs=gathered.read_jobs(sql),
             runs=gathered.read_runs(sql),
             ring=ring,
             ring_log=gathered.read_ring_log(sql),
-            lines=gathered.read_lines(crew),
+            lines=gathered.read_lines(crew, field.clocks),
             deeds=field.deeds,
-            acknowledged=frozenset(witness.acknowledged),
+            acknowledged=witness.acknowledged,
             paused=witness.paused,
+            backfilled=witness.backfilled,
+            edition=field.files.edition,
+            in_force=gathered.read_editions(sql),
             pins=witness.pins,
             sessions=witness.sessions,
+            memory=dict(witness.memory),
+            clocks=field.clocks.history,
+            rows=rows,
             processes=len(names),
             exits=crew.exits,
             unsettled=unsettled,
+            membership=plan.membership,
         )
 
 
 async def _harm(plan: Plan, field: Field, witness: Witness, tell: Tell) -> None:
     began = time.monotonic()
-    background = [asyncio.create_task(work) for work in (witness.trickle(), witness.edit())]
+    verbs = (witness.trickle(), witness.edit(), witness.reload(), witness.backfill())
+    background = [asyncio.create_task(work) for work in (verbs)]
     for fault, pause in deck(plan.seed, plan.faults):
         tell("waiting", (time.monotonic() - began) / plan.seconds)
         await asyncio.sleep(pause)
@@ -185,12 +221,12 @@ async def _harm(plan: Plan, field: Field, witness: Witness, tell: Tell) -> None:
             raise found
 
 
-async def _settle(dsn: Secret, names: list[str], plan: Plan) -> list[str]:
+async def _settle(dsn: Secret, members: int, plan: Plan) -> list[str]:
     """Wait until the cluster is at rest; return what never came to pass."""
     unsettled = []
-    if not await _until(dsn, _MEMBERS, len(names)):
+    if not await _until(dsn, _MEMBERS, members):
         unsettled.append("all processes are members")
-    if not await _until(dsn, _SHARING, plan.crons):
+    if plan.membership and not await _until(dsn, _SHARING, plan.crons):
         unsettled.append("all crons share the ring")
     return unsettled
 
@@ -206,13 +242,6 @@ async def _until(
                 return False
             await asyncio.sleep(_LOOK_EVERY)
     return True
-
-
-def _socket(server: EmbeddedPostgres) -> Path:
-    running = server.running()
-    if running is None:
-        raise NemesisError("PostgreSQL does not run")
-    return running.socket_dir / ".s.PGSQL.5432"
 
 
 def _last_words(crew: Crew) -> str:

@@ -2,6 +2,9 @@
 
 Only statements as they are read from their files are changed, in this process; `pillars/` knows
 nothing of it. Each break names the text it takes out, and fails if that is no longer there.
+
+One break takes out what is no guard: crons without membership own nothing, know nobody, and all the
+same nothing may be lost or doubled.
 """
 
 from __future__ import annotations
@@ -10,13 +13,19 @@ import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+from pillars.cluster import agent
 from pillars.db import statements
+from pillars.ground.events import MemberJoined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pillars.db.statements import Statement
+
+UNSHARED = "membership"
+_IDLE = 1.0
 
 # Name: what it is for people, and (statement, text, what stands there instead)...
 BREAKS: Mapping[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
@@ -86,6 +95,7 @@ BREAKS: Mapping[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
             ),
         ),
     ),
+    UNSHARED: ("crons are no members and own nothing: the sweep alone carries everything", ()),
 }
 
 
@@ -107,6 +117,23 @@ def change(given: Mapping[str, Statement], breaks: list[str]) -> Mapping[str, St
     return changed
 
 
+class Unshared(agent.Membership):
+    """A membership that for a cron does nothing at all."""
+
+    async def step(self) -> float:
+        """Say once, for those who wait for it, that the process is there."""
+        if self.role != "cron":
+            return await super().step()
+        if not self._active:
+            self._active = True
+            self._emit(MemberJoined(self.role, self.name, str(uuid4()), 0, 0))
+        return _IDLE
+
+    async def begin_leave(self) -> int:
+        """Leave nothing."""
+        return 0 if self.role == "cron" else await super().begin_leave()
+
+
 def main() -> int:
     """Take the guards out, then be the process."""
     breaks = [name for name in os.environ["NEMESIS_BREAK"].split(",") if name]
@@ -116,6 +143,8 @@ def main() -> int:
         return change(load(package, file), breaks)
 
     statements.load_statements = load_broken
+    if UNSHARED in breaks:
+        agent.Membership = Unshared  # type: ignore[misc]
     from pillars import cli  # noqa: PLC0415 - only now, so that every room reads broken statements
 
     return cli.main()

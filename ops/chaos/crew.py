@@ -61,8 +61,14 @@ class Crew:
     exits: dict[str, int] = field(default_factory=dict)
     _current: dict[str, Incarnation] = field(default_factory=dict)
 
-    def start(self, name: str) -> None:
-        """Start a process; its role is the name up to the hyphen."""
+    def start(self, name: str, known_as: str | None = None, **settings: str) -> None:
+        """Start a process; its role is the name up to the hyphen.
+
+        Args:
+            name: how the run knows it.
+            known_as: how the others know it, where that is not the same.
+            settings: environment variables of its own, which win.
+        """
         role = name.split("-", maxsplit=1)[0]
         number = sum(each.name == name for each in self.past) + 1
         log = self.directory / f"{name}.{number}.log"
@@ -73,12 +79,13 @@ class Crew:
             environment["PILLARS_DATABASE_URL"] = self.link
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-m", module, role, "--name", name, *flags],
+                [sys.executable, "-m", module, role, "--name", known_as or name, *flags],
                 env={
                     **environment,
                     "PILLARS_PARENT_PID": str(os.getpid()),
                     "PYTHONPATH": str(REPOSITORY),
                     "NEMESIS_BREAK": self.broken,
+                    **settings,
                 },
                 stdout=output,
                 stderr=output,
@@ -98,6 +105,14 @@ class Crew:
     def id(self, name: str) -> str:
         """Return the current incarnation's id."""
         return self._current[name].id
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of all incarnations that run."""
+        return {
+            each.id: each.process.pid
+            for each in self._current.values()
+            if each.process.poll() is None
+        }
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a process."""

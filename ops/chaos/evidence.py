@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from ops.chaos.clocks import Clocks
     from ops.chaos.crew import Crew
     from ops.chaos.load import Load
 
@@ -20,7 +21,8 @@ SELECT id, type, schedule, extract(epoch FROM fire_at)::float8,
     extract(epoch FROM fire_until)::float8, extract(epoch FROM run_at)::float8,
     extract(epoch FROM created_at)::float8, extract(epoch FROM started_at)::float8,
     extract(epoch FROM finished_at)::float8, state::text, attempt, rescues, unique_key,
-    concurrency_key, concurrency_limit, (result ->> 'attempt')::integer
+    concurrency_key, concurrency_limit, (result ->> 'attempt')::integer,
+    (args ->> 'edition')::integer
 FROM pillars.jobs
 """
 _RUNS: LiteralString = """
@@ -31,6 +33,16 @@ _RING_LOG: LiteralString = """
 SELECT version, reason, member_name, moved, members, extract(epoch FROM changed_at)::float8
 FROM pillars.ring_log ORDER BY version
 """
+_EDITIONS: LiteralString = (
+    "SELECT (args ->> 'edition')::integer FROM pillars.schedules WHERE args ? 'edition'"
+)
+_ROWS: LiteralString = (
+    "SELECT 'members', count(*) FROM pillars.members "
+    "UNION ALL SELECT 'ring_log', count(*) FROM pillars.ring_log "
+    "UNION ALL SELECT 'withdrawn_ticks', count(*) FROM pillars.withdrawn_ticks "
+    "UNION ALL SELECT 'schedule_sets', count(*) FROM pillars.schedule_sets "
+    "UNION ALL SELECT 'jobs', count(*) FROM pillars.jobs"
+)
 _CREATED: LiteralString = (
     "SELECT name, extract(epoch FROM created_at)::float8 FROM pillars.schedules"
 )
@@ -38,7 +50,10 @@ _CREATED: LiteralString = (
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row of the jobs table; `answered` is the attempt whose result stands."""
+    """A row of the jobs table.
+
+    `answered` is the attempt whose result stands, `edition` that of the files it was made from.
+    """
 
     id: int
     type: str
@@ -56,6 +71,7 @@ class Job:
     concurrency_key: str | None = None
     concurrency_limit: int | None = None
     answered: int | None = None
+    edition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +99,16 @@ class RingChange:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What was done, to which incarnations; `until` is when it was over and made good."""
+    """What was done, to which incarnations; `until` is when it was over and made good.
+
+    `forgets` is a stretch of which the database has forgotten what was committed.
+    """
 
     fault: str
     at: float
     until: float
     harmed: tuple[str, ...] = ()
+    forgets: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +150,17 @@ class Evidence:
         until: ticks and jobs due by then must have ended.
         loads: the schedules.
         created: when each schedule was made.
-        acknowledged: ids of jobs whose enqueuing was answered.
+        acknowledged: ids of jobs whose enqueuing was answered, and when.
         paused: stretches in which a schedule was surely paused.
+        backfilled: (schedule, first instant, instant after the last, when that was answered).
+        edition: of the schedule files, the one written last.
+        in_force: the editions that schedules are of at rest.
         sessions: (instant, sessions of ours) in order.
+        memory: by incarnation (instant, bytes resident) in order.
+        rows: of our tables at rest.
+        clocks: by incarnation (instant, seconds that its clock was ahead from then on).
         processes: how many processes run at rest.
+        membership: whether crons were members.
         unsettled: what never came to rest.
     """
 
@@ -147,13 +174,28 @@ class Evidence:
     ring_log: Sequence[RingChange]
     lines: Sequence[Line]
     deeds: Sequence[Deed]
-    acknowledged: frozenset[int]
+    acknowledged: Mapping[int, float]
     paused: Sequence[tuple[str, float, float]]
+    backfilled: Sequence[tuple[str, float, float, float]]
+    edition: int
+    in_force: frozenset[int]
     pins: Sequence[Pin]
     sessions: Sequence[tuple[float, int]]
+    memory: Mapping[str, Sequence[tuple[float, int]]]
+    rows: Mapping[str, int]
+    clocks: Mapping[str, Sequence[tuple[float, float]]]
     processes: int
     exits: Mapping[str, int]
     unsettled: Sequence[str] = ()
+    membership: bool = True
+
+    def forgotten(self, since: float, until: float) -> bool:
+        """Tell whether the database may have forgotten what was committed in a stretch."""
+        return any(
+            since <= deed.forgets[1] and until >= deed.forgets[0]
+            for deed in self.deeds
+            if deed.forgets is not None
+        )
 
 
 def read_jobs(sql: psycopg.Connection[Any]) -> list[Job]:
@@ -176,21 +218,31 @@ def read_created(sql: psycopg.Connection[Any]) -> dict[str, float]:
     return dict(sql.execute(_CREATED).fetchall())
 
 
-def read_lines(crew: Crew) -> list[Line]:
-    """Return the log lines of all incarnations."""
+def read_editions(sql: psycopg.Connection[Any]) -> frozenset[int]:
+    """Return the editions of the files that schedules are of."""
+    return frozenset(edition for (edition,) in sql.execute(_EDITIONS).fetchall())
+
+
+def read_rows(sql: psycopg.Connection[Any]) -> dict[str, int]:
+    """Return how many rows our tables have."""
+    return dict(sql.execute(_ROWS).fetchall())
+
+
+def read_lines(crew: Crew, clocks: Clocks) -> list[Line]:
+    """Return the log lines of all incarnations, at their true times."""
     return [
-        _line(each.id, text)
+        _line(each.id, text, clocks)
         for each in crew.past
         for text in each.log.read_text(errors="replace").splitlines()
         if text.strip()
     ]
 
 
-def _line(process: str, text: str) -> Line:
+def _line(process: str, text: str, clocks: Clocks) -> Line:
     # A process that is killed may leave half a line; that is no fault of its own.
     try:
         raw = json.loads(text)
-        at = _epoch(raw["ts"])
+        at = clocks.true(process, _epoch(raw["ts"]))
     except (ValueError, KeyError, TypeError):
         return Line(process, 0.0, "cut off" if text.startswith('{"ts"') else "raw", None, text)
     return Line(process, at, raw["level"], raw["event"], raw["message"], raw)

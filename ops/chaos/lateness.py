@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from ops.chaos.evidence import Deed, Evidence
 
 STEADY = "(nothing)"
+# What is aimed for, seconds: nothing enqueued ahead is late, the others are by so much at most;
+# where the database was away, what was due meanwhile is written so soon after its return.
+OTHERS_GOAL = 1.2
+RETURN_GOAL = 1.0
+_OUTAGES = ("db", "promote", "crowd")
+# Nobody is left to write: that is as late as it lasts.
+_HOPELESS = ("kill-crons",)
 # What was just being worked on when it happened is part of it.
 _BEFORE = 1.0
 _WIDTH, _HEIGHT, _MARGIN = 1200, 360, 50
@@ -28,6 +35,7 @@ class Tick(NamedTuple):
     ahead: bool
     late: float
     delay: float
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,9 @@ class Figures:
         others_max: the worst of those enqueued at their time.
         delay_p99: of the start of those enqueued ahead.
         delay_max: the worst of those.
+        returned: how long after it was over the last of what was due meanwhile was written.
+        goal: what is aimed for, for people; empty where nothing is.
+        reached: whether it was.
     """
 
     fault: str
@@ -54,6 +65,9 @@ class Figures:
     others_max: float
     delay_p99: float
     delay_max: float
+    returned: float
+    goal: str
+    reached: bool
 
 
 def ticks_of(evidence: Evidence) -> list[Tick]:
@@ -67,12 +81,14 @@ def ticks_of(evidence: Evidence) -> list[Tick]:
         load = loads.get(job.schedule or "")
         if load is None or job.fire_at is None or job.state in {"missed", "skipped"}:
             continue
-        if job.fire_at > evidence.until:
+        # A backfilled tick is late by intention.
+        if not evidence.created[job.schedule or ""] < job.fire_at <= evidence.until:
             continue
         # A later attempt has a later time; the first one's is the tick itself, but for jitter.
         ran = job.id in began and not load.jitter
         delay = max(0.0, began[job.id] - job.fire_at) if ran else -1.0
-        found.append(Tick(job.fire_at, load.ahead, max(0.0, job.created_at - job.fire_at), delay))
+        late = max(0.0, job.created_at - job.fire_at)
+        found.append(Tick(job.fire_at, load.ahead, late, delay, job.created_at))
     return sorted(found)
 
 
@@ -84,12 +100,16 @@ def figures(evidence: Evidence) -> list[Figures]:
         windows[deed.fault].append((deed.at - _BEFORE, min(deed.until + evidence.lease, end)))
     ticks = ticks_of(evidence)
     found = [
-        _figures(fault, len(spans), [tick for tick in ticks if _within(tick, spans)])
+        _figures(
+            fault,
+            [tick for tick in ticks if _within(tick, spans)],
+            [(deed.at, deed.until) for deed in evidence.deeds if deed.fault == fault],
+        )
         for fault, spans in sorted(windows.items())
     ]
     everything = [span for spans in windows.values() for span in spans]
     steady = [tick for tick in ticks if not _within(tick, everything)]
-    return [_figures(STEADY, 0, steady), *found]
+    return [_figures(STEADY, steady, []), *found]
 
 
 def picture(evidence: Evidence) -> str:
@@ -139,18 +159,38 @@ def picture(evidence: Evidence) -> str:
     )
 
 
-def _figures(fault: str, times: int, ticks: Sequence[Tick]) -> Figures:
+def _figures(fault: str, ticks: Sequence[Tick], deeds: Sequence[tuple[float, float]]) -> Figures:
     ahead = [tick for tick in ticks if tick.ahead]
     delays = sorted(tick.delay for tick in ahead if tick.delay >= 0)
+    late = sum(tick.late > 0 for tick in ahead)
+    others_max = max((tick.late for tick in ticks if not tick.ahead), default=0.0)
+    returned = max(
+        (
+            tick.created_at - until
+            for tick in ticks
+            for since, until in deeds
+            if since <= tick.fire_at < until
+        ),
+        default=0.0,
+    )
+    if fault in {STEADY, *_HOPELESS}:
+        goal, reached = "", True
+    elif fault.startswith(_OUTAGES):
+        goal, reached = f"return + {RETURN_GOAL:g}", returned <= RETURN_GOAL
+    else:
+        goal, reached = f"0; {OTHERS_GOAL:g}", not late and others_max <= OTHERS_GOAL
     return Figures(
         fault=fault,
-        times=times,
+        times=len(deeds),
         ticks=len(ticks),
-        late=sum(tick.late > 0 for tick in ahead),
+        late=late,
         late_max=max((tick.late for tick in ahead), default=0.0),
-        others_max=max((tick.late for tick in ticks if not tick.ahead), default=0.0),
+        others_max=others_max,
         delay_p99=delays[int(len(delays) * 0.99)] if delays else 0.0,
         delay_max=delays[-1] if delays else 0.0,
+        returned=max(0.0, returned),
+        goal=goal,
+        reached=reached,
     )
 
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 # The run's edited schedules are kept apart from those whose every tick is demanded.
 EDITED = 4
+# What changes with each edition of the files, and what is backfilled.
+_RELOADED = 2
+PAST = "past"
+PAST_EVERY = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Load:
     jitter: int = 0
     overlap: str = "allow"
     edited: bool = False
+    reloaded: bool = False
 
     @property
     def ahead(self) -> bool:
@@ -37,13 +42,13 @@ class Load:
         first = (int(after) // self.every + 1) * self.every
         return range(first, int(until) + 1, self.every)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the schedule as its YAML file has it."""
+    def as_dict(self, edition: int) -> dict[str, Any]:
+        """Return the schedule as this edition of the files has it."""
         given = {
             "name": self.name,
             "every": f"{self.every}s",
             "job": "nemesis.step",
-            "args": {"seconds": self.seconds},
+            "args": {"seconds": self.seconds} | ({"edition": edition} if self.reloaded else {}),
             "catchup": "all",
             "catchup_limit": 10_000,
             "overlap": self.overlap,
@@ -51,15 +56,20 @@ class Load:
         return given | ({"jitter": f"{self.jitter}s"} if self.jitter else {})
 
 
-def loads(count: int) -> list[Load]:
-    """Return about so many schedules of all sorts, and EDITED ones beside them."""
-    mixed = [_mixed(number) for number in range(count)]
-    return mixed + [Load(f"edited-{number}", 1, edited=True) for number in range(EDITED)]
+def loads(count: int, each_second: int = 0) -> list[Load]:
+    """Return about so many schedules of all sorts, some each second, and a few for edits."""
+    return [
+        *(_mixed(number) for number in range(count)),
+        *(Load(f"second-{number}", 1) for number in range(each_second)),
+        *(Load(f"edited-{number}", 1, edited=True) for number in range(EDITED)),
+        *(Load(f"reloaded-{number}", 1, reloaded=True) for number in range(_RELOADED)),
+        Load(PAST, PAST_EVERY),
+    ]
 
 
-def as_yaml(schedules: Iterable[Load]) -> str:
-    """Return the text of a schedule file; JSON is YAML."""
-    lines = [f"  - {json.dumps(each.as_dict())}" for each in schedules]
+def as_yaml(schedules: Iterable[Load], edition: int) -> str:
+    """Return the text of an edition of a schedule file; JSON is YAML."""
+    lines = [f"  - {json.dumps(each.as_dict(edition))}" for each in schedules]
     return "\n".join(["schedules:", *lines, ""])
 
 

@@ -1,16 +1,25 @@
-"""What goes on while the faults happen: a trickle of jobs, edits, and a look at the sessions."""
+"""What goes on while the faults happen.
+
+A trickle of jobs, pauses, new editions of the files, backfills; and a look at sessions and memory.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import time
+from collections import defaultdict
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
 from ops.chaos.evidence import Pin
-from ops.chaos.load import EDITED
+from ops.chaos.load import EDITED, PAST, PAST_EVERY
+from pillars.cron.backfill import FASTEST, backfill
 from pillars.cron.life import pause, resume
 from pillars.db.database import Database
 from pillars.ground.events import nobody
@@ -18,11 +27,18 @@ from pillars.ground.events import nobody
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ops.chaos.crew import Crew
+    from ops.chaos.files import Files
     from pillars.ground.settings import Secret
 
 TRICKLE_EVERY = 0.2
 EDIT_EVERY = 1.0
+RELOAD_EVERY = 7.0
+BACKFILL_EVERY = 3.0
+# How many ticks a backfill has.
+_BACKFILLED = 10
 LOOK_EVERY = 0.5
+_MEMORY_EVERY = 4
 _WORTH_NOTING = 0.1
 NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _ENQUEUE: dict[str, LiteralString] = {
@@ -47,18 +63,23 @@ FROM pg_stat_activity WHERE application_name LIKE 'pillars %'
 class Witness:
     """Does its work until cancelled, whatever becomes of the database meanwhile."""
 
-    def __init__(self, dsn: Secret) -> None:
+    def __init__(self, dsn: Secret, crew: Crew, files: Files) -> None:
         """Go to the database directly."""
         self._dsn = dsn
-        self.acknowledged: set[int] = set()
+        self._crew = crew
+        self._files = files
+        self.acknowledged: dict[int, float] = {}
         self.paused: list[tuple[str, float, float]] = []
+        self.backfilled: list[tuple[str, float, float, float]] = []
+        self.memory: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
         self.sessions: list[tuple[float, int]] = []
         self.pins: list[Pin] = []
 
     async def trickle(self) -> None:
         """Enqueue jobs of all kinds, a few a second; note those that were acknowledged."""
         for kind in itertools.cycle(_TURNS):
-            self.acknowledged.update(job_id for (job_id,) in await self._ask(_ENQUEUE[kind]))
+            for (job_id,) in await self._ask(_ENQUEUE[kind]):
+                self.acknowledged[job_id] = time.time()
             await asyncio.sleep(TRICKLE_EVERY)
 
     async def edit(self) -> None:
@@ -67,21 +88,52 @@ class Witness:
         try:
             for number in itertools.cycle(range(EDITED)):
                 name = f"edited-{number}"
-                await _until_done(pause, database, name)
+                await _until_done(partial(pause, database, name))
                 since = await self._now()
                 await asyncio.sleep(EDIT_EVERY)
                 until = await self._now()
-                await _until_done(resume, database, name)
+                await _until_done(partial(resume, database, name))
                 self.paused.append((name, since, until))
         finally:
             await database.close()
 
-    async def look(self) -> None:
-        """Look at our sessions again and again."""
+    async def reload(self) -> None:
+        """Put new editions of the files in place."""
         while True:
+            await asyncio.sleep(RELOAD_EVERY)
+            if not self._files.held:
+                self._files.write()
+
+    async def backfill(self) -> None:
+        """Backfill ever earlier ticks, each span twice."""
+        database = Database(self._dsn, "nemesis", nobody)
+        span = _BACKFILLED * PAST_EVERY
+        try:
+            end = float(int(await self._now()) // PAST_EVERY * PAST_EVERY)
+            while True:
+                end -= span
+                for _ in range(2):
+                    asked = partial(backfill, start=_moment(end), end=_moment(end + span))
+                    await _until_done(partial(asked, database, PAST, pace=FASTEST))
+                    self.backfilled.append((PAST, end, end + span, time.time()))
+                    await asyncio.sleep(BACKFILL_EVERY)
+        finally:
+            await database.close()
+
+    async def look(self) -> None:
+        """Look at our sessions again and again, and at the memory of our processes."""
+        for count in itertools.count():
+            if count % _MEMORY_EVERY == 0:
+                self._weigh()
             if rows := await self._ask(_SESSIONS):
                 self._note(rows)
             await asyncio.sleep(LOOK_EVERY)
+
+    def _weigh(self) -> None:
+        now = time.time()
+        for incarnation, pid in self._crew.pids().items():
+            if size := _resident(pid):
+                self.memory[incarnation].append((now, size))
 
     def _note(self, rows: list[tuple[Any, ...]]) -> None:
         now = time.time()
@@ -112,13 +164,24 @@ class Witness:
             return []
 
 
-async def _until_done(
-    verb: Callable[[Database, str], Awaitable[None]], database: Database, name: str
-) -> None:
+async def _until_done(verb: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
-            await verb(database, name)
+            await verb()
         except (psycopg.Error, TimeoutError):
             await asyncio.sleep(LOOK_EVERY)
         else:
             return
+
+
+def _moment(instant: float) -> datetime:
+    return datetime.fromtimestamp(instant, UTC)
+
+
+def _resident(pid: int) -> int:
+    """Return the bytes that a process has in memory, 0 if it is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -142,7 +142,7 @@ class EmbeddedPostgres:
             pid, socket_dir, status = int(lines[0]), lines[4], lines[7].strip()
         except (OSError, ValueError, IndexError):
             return None
-        if status != "ready" or not _is_postgres(pid):
+        if status not in {"ready", "standby"} or not _is_postgres(pid):
             return None
         return Postmaster(pid, Path(socket_dir))
 

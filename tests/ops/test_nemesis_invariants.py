@@ -7,19 +7,17 @@ from dataclasses import replace
 import pytest
 
 from ops.chaos.evidence import Deed, Evidence, Job, Line, Pin, Ring, RingChange, Run
-from ops.chaos.invariants import (
+from ops.chaos.invariants import judge
+from ops.chaos.invariants.health import (
+    MOST_GROWTH,
     SESSIONS_OF_A_PROCESS,
-    each_job_ends_once,
-    each_tick_once,
-    judge,
-    no_tick_lost,
-    nobody_expelled_wrongly,
-    nothing_early,
     nothing_pinned,
     nothing_unexpected,
-    ring_is_whole,
 )
-from ops.chaos.load import Load
+from ops.chaos.invariants.jobs import each_job_ends_once
+from ops.chaos.invariants.members import nobody_expelled_wrongly, ring_is_whole
+from ops.chaos.invariants.ticks import each_tick_once, no_tick_lost, nothing_early
+from ops.chaos.load import PAST, PAST_EVERY, Load
 
 EPOCH = 1_800_000_000.0
 LEASE = 5.0
@@ -56,23 +54,44 @@ def line(event: str, at: float, level: str = "warning", **fields: object) -> Lin
 
 
 def every_tick() -> list[Job]:
-    return [job(tick, tick, schedule="one", fire_at=EPOCH + tick) for tick in TICKS]
+    return [
+        job(tick, tick, schedule="one", fire_at=EPOCH + tick, edition=1 if tick < 6 else 2)
+        for tick in TICKS
+    ]
+
+
+def backfilled(number: int) -> Job:
+    at = -PAST_EVERY * number
+    return job(40 + number, at, schedule=PAST, fire_at=EPOCH + at, created_at=EPOCH)
+
+
+def memory(grown: float) -> dict[str, list[tuple[float, int]]]:
+    """A process of 100 MB that grew to so many times that."""
+    return {
+        "cron-2.1": [
+            (EPOCH + at, int(100 * 2**20 * (1 + (grown - 1) * at / 300)))
+            for at in range(0, 301, 10)
+        ]
+    }
 
 
 GOOD = Evidence(
     lease=LEASE,
     until=EPOCH + 10.5,
-    loads=[Load("one", 1)],
-    created={"one": EPOCH + 0.5},
+    loads=[Load("one", 1), Load(PAST, PAST_EVERY)],
+    created={"one": EPOCH + 0.5, PAST: EPOCH + 0.5},
     jobs=[
         *every_tick(),
         job(20, 3, unique_key="u", created_at=EPOCH + 1),
         job(21, 6, unique_key="u", created_at=EPOCH + 4),
         job(30, 3, concurrency_key="k", concurrency_limit=1),
         job(31, 4, concurrency_key="k", concurrency_limit=1),
+        backfilled(1),
+        backfilled(2),
     ],
     runs=[run(number, number) for number in TICKS]
-    + [run(20, 3), run(21, 6), run(30, 3), run(31, 4)],
+    + [run(20, 3), run(21, 6), run(30, 3), run(31, 4)]
+    + [run(40 + number, -PAST_EVERY * number) for number in (1, 2)],
     ring=Ring(("a",) * 2048 + ("b",) * 2048, frozenset("ab")),
     ring_log=[
         RingChange(1, "join", "cron-1", 4096, 1, EPOCH),
@@ -83,10 +102,16 @@ GOOD = Evidence(
         line("MemberExpelled", 8, member_id="dead", member_name="cron-1"),
     ],
     deeds=[Deed("kill-cron", EPOCH + 2, EPOCH + 4, ("cron-1.1",))],
-    acknowledged=frozenset({20, 21, 30, 31}),
+    acknowledged=dict.fromkeys((20, 21, 30, 31), EPOCH),
     paused=[],
+    backfilled=[(PAST, EPOCH - 2 * PAST_EVERY, EPOCH, EPOCH + 1)],
+    edition=2,
+    in_force=frozenset({2}),
     pins=[Pin(EPOCH + 9, "pillars cron-1", 0.1, "SELECT")],
     sessions=[(EPOCH, 20)],
+    memory=memory(1.2),
+    rows={"members": 2},
+    clocks={},
     processes=2,
     exits={"cron-2.1": 0},
 )
@@ -128,6 +153,11 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
         pytest.param(no_tick_lost, {"jobs": without(1)}, id="the first tick missing"),
         pytest.param(no_tick_lost, {"jobs": changed(5, state="missed")}, id="a tick given up"),
         pytest.param(no_tick_lost, {"created": {}}, id="a schedule that was never applied"),
+        pytest.param(no_tick_lost, {"jobs": without(41)}, id="a backfilled tick missing"),
+        pytest.param(no_tick_lost, {"in_force": frozenset({1})}, id="older files in force"),
+        pytest.param(
+            no_tick_lost, {"jobs": changed(7, edition=1)}, id="older files in force for a moment"
+        ),
         pytest.param(
             nothing_early,
             {"jobs": changed(5, started_at=EPOCH + 4.9)},
@@ -228,9 +258,29 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
             {"sessions": [(EPOCH, 2 * SESSIONS_OF_A_PROCESS + 1)]},
             id="sessions that pile up",
         ),
+        pytest.param(nothing_unexpected, {"rows": {"members": 3}}, id="members that pile up"),
+        pytest.param(
+            nothing_unexpected, {"memory": memory(2 * MOST_GROWTH)}, id="memory that grows"
+        ),
     ],
 )
 def test_a_doctored_run_is_found_out(check: object, doctored: dict[str, object]) -> None:
     verdict = check(replace(GOOD, **doctored))  # type: ignore[operator,arg-type]
 
     assert len(verdict.violations) >= 1
+
+
+@pytest.mark.parametrize(("after", "kept"), [(1.0, True), (3.0, False)])
+def test_what_was_acknowledged_may_be_gone_only_if_the_primary_took_it_along(
+    after: float, kept: bool
+) -> None:
+    lost = Deed("promote-async", EPOCH + 2, EPOCH + 5, forgets=(EPOCH + 2, EPOCH + 4))
+    doctored = replace(
+        GOOD,
+        jobs=without(20),
+        runs=[each for each in GOOD.runs if each.job_id != 20],
+        acknowledged={20: EPOCH + after},
+        deeds=[*GOOD.deeds, lost],
+    )
+
+    assert bool(each_job_ends_once(doctored).violations) == kept

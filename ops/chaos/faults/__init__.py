@@ -1,0 +1,53 @@
+"""What can be done to the processes and their database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ops.chaos import clocks
+from ops.chaos.faults import database, processes, replicas
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ops.chaos.field import Field
+
+FAULTS: Mapping[str, Callable[[Field], Awaitable[None]]] = {
+    fault.__name__.replace("_", "-"): fault
+    for fault in (
+        processes.kill_cron,
+        processes.kill_worker,
+        processes.kill_server,
+        processes.kill_two,
+        processes.kill_crons,
+        processes.kill_workers,
+        processes.stop_short,
+        processes.stop_long,
+        processes.stop_worker_long,
+        processes.roll,
+        processes.storm,
+        database.db_restart,
+        database.db_down,
+        database.db_stall,
+        database.db_full,
+        database.promote_sync,
+        database.promote_async,
+        database.terminate,
+        database.crowd,
+        database.hog,
+        database.cut,
+        database.slow,
+        replicas.clocks,
+        replicas.old_files,
+        replicas.twin,
+    )
+}
+# Those in which members have to know of each other.
+NEED_MEMBERS = ("old-files", "twin")
+
+
+def missing(fault: str) -> str | None:
+    """Return what this machine lacks for a fault, and how to come by it; None if nothing."""
+    if fault == "clocks" and clocks.LIBRARY is None:
+        return "libfaketime is not installed (Debian and Ubuntu: apt-get install faketime)"
+    return None

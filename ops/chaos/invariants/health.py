@@ -1,0 +1,110 @@
+"""I7 and I8: what our sessions and processes take, and what they say."""
+
+from __future__ import annotations
+
+import signal
+from statistics import median
+from typing import TYPE_CHECKING
+
+from ops.chaos.invariants.verdict import Verdict
+
+if TYPE_CHECKING:
+    from ops.chaos.evidence import Evidence, Line
+
+# A session may hold back the oldest transaction for 5 s (the server ends an idle one then); half a
+# second more is the resolution of looking.
+LONGEST_PIN = 5.5
+# A cron has 5 links and a listener, a heart with its own, a pool of 4; a worker about as many.
+SESSIONS_OF_A_PROCESS = 12
+# After a fault is made good, processes may tell of it for as long as their time limits last.
+AFTERMATH = 15.0
+# A process that lives long enough is compared with itself: what is warm by the first mark may grow
+# by a share, and by some bytes that caches and fragments take.
+_WARM_AFTER, _LONG = 30.0, 60.0
+MOST_GROWTH, GROWTH_SLACK = 1.25, 24 * 2**20
+_TROUBLE = (
+    *("db", "promote", "terminate", "crowd", "hog"),
+    *("cut", "slow", "stop", "kill"),
+)
+_NOISE = {"LoopFailed", "DatabaseUnreachable", "JobFinished", "JobsFinished", "FinishRefused"}
+
+
+def nothing_pinned(evidence: Evidence) -> Verdict:
+    """I7."""
+    verdict = Verdict("I7", "no session of ours holds back the oldest transaction over 5 s")
+    verdict.checked = len(evidence.sessions)
+    verdict.violations = [
+        f"{pin.application}: {pin.seconds:.1f} s: {pin.query}"
+        for pin in evidence.pins
+        if pin.seconds - _stalled(evidence, pin.at - pin.seconds, pin.at) > LONGEST_PIN
+    ]
+    return verdict
+
+
+def nothing_unexpected(evidence: Evidence) -> Verdict:
+    """I8."""
+    verdict = Verdict(
+        "I8", "no unexpected line in a log, no exit but 0, no growth of sessions, rows, memory"
+    )
+    for line in evidence.lines:
+        verdict.require(_expected(line, evidence), f"{line.process}: {line.level} {line.message}")
+    for incarnation, code in evidence.exits.items():
+        harmed = any(
+            incarnation in deed.harmed and deed.fault.startswith("stop") for deed in evidence.deeds
+        )
+        good = code == 0 or (harmed and code == -signal.SIGKILL)
+        verdict.require(good, f"{incarnation} ended with exit code {code}")
+    if evidence.sessions:
+        at_rest, most = evidence.sessions[-1][1], SESSIONS_OF_A_PROCESS * evidence.processes
+        verdict.require(at_rest <= most, f"{at_rest} sessions of {evidence.processes} processes")
+    rows = evidence.rows.get("members", 0)
+    verdict.require(rows <= evidence.processes, f"{rows} members of {evidence.processes} processes")
+    _check_memory(evidence, verdict)
+    return verdict
+
+
+def _check_memory(evidence: Evidence, verdict: Verdict) -> None:
+    for incarnation, samples in evidence.memory.items():
+        began, ended = samples[0][0], samples[-1][0]
+        if ended - began < _WARM_AFTER + _LONG:
+            continue
+        warm = [size for at, size in samples if at - began >= _WARM_AFTER]
+        part = len(warm) // 3
+        early, late = median(warm[:part]), median(warm[-part:])
+        verdict.require(
+            late <= early * MOST_GROWTH + GROWTH_SLACK,
+            f"{incarnation} grew from {early / 2**20:.0f} to {late / 2**20:.0f} MB "
+            f"in {ended - began:.0f} s",
+        )
+
+
+def _stalled(evidence: Evidence, since: float, until: float) -> float:
+    """Return for how long of a time the database stood still."""
+    return sum(
+        max(0.0, min(until, deed.until) - max(since, deed.at))
+        for deed in evidence.deeds
+        if deed.fault == "db-stall"
+    )
+
+
+def _expected(line: Line, evidence: Evidence) -> bool:
+    if line.level in {"debug", "info", "cut off"}:
+        return True
+    if line.event == "JobFinished" and line.fields.get("type") in {
+        "nemesis.hopeless",
+        "nemesis.flaky",
+    }:
+        return True
+    if line.event in {"MemberExpelled", "MembershipLost"}:
+        return True  # whether rightly is I5's question
+    if line.event == "SchedulesWaiting":
+        return any(
+            deed.at <= line.at <= deed.until for deed in evidence.deeds if deed.fault == "old-files"
+        )
+    troubled = any(
+        deed.at - 1 <= line.at <= deed.until + AFTERMATH
+        for deed in evidence.deeds
+        if deed.fault.startswith(_TROUBLE)
+    )
+    known = line.event in _NOISE or line.fields.get("logger") in {"psycopg", "psycopg.pool"}
+    return line.level == "warning" and known and troubled

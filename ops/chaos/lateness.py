@@ -71,8 +71,8 @@ class Figures:
 
 
 def ticks_of(evidence: Evidence) -> list[Tick]:
-    """Return the ticks of the schedules whose completeness is checked, in order."""
-    loads = {each.name: each for each in evidence.loads if not each.edited}
+    """Return the ticks of the schedules that nobody edits, in order."""
+    loads = {each.name: each for each in evidence.loads if not (each.edited or each.reloaded)}
     began: dict[int, float] = {}
     for run in evidence.runs:
         began[run.job_id] = min(run.began, began.get(run.job_id, run.began))

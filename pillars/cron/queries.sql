@@ -134,6 +134,10 @@ SELECT EXISTS (SELECT FROM pillars.schedules WHERE source = 'file'),
 -- Whether a set of schedule files was in force before.
 SELECT EXISTS (SELECT FROM pillars.schedule_sets WHERE digest = %(digest)s)
 
+-- name: set_on_record
+-- The place of a set of schedule files among those that came into force, the last one; 0 if none.
+SELECT coalesce(max(sequence), 0) FROM pillars.schedule_sets WHERE digest = %(digest)s
+
 -- name: add_set
 -- Record that a set of schedule files came into force.
 INSERT INTO pillars.schedule_sets (digest, texts, revision, schedules, applied_by)

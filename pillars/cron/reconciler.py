@@ -12,6 +12,8 @@ records its digest; replicas that hold the same files find the digest in force a
   may the set be that of the code alone.
 - A replica without the application applies nothing while schedules in code are in force: it knows
   half of the set. So crons with and without it never undo each other's work.
+- A database that forgot a set, as a standby does that is promoted without the last moments, is told
+  again by whoever saw it in force.
 
 Changes are found by looking at names, sizes and times, not by inotify: it works the same on network
 file systems and on Kubernetes' swapped links, and costs a millisecond.
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING
 from pillars.cron.changes import lock_book
 from pillars.cron.elsewhere import take_turn_elsewhere
 from pillars.cron.progress import nobody
+from pillars.cron.statements import SQL
 from pillars.cron.turn import (
     Outcome,
     Turn,
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.5
 WAIT_EVERY = 2.0
+# So many looks at files that are as they were, then one at what the database knows of them.
+LOOKS = 10
 # Files of more bytes, some ten thousand schedules, are read in a process of their own.
 LARGE = 1 << 20
 
@@ -94,13 +99,16 @@ class Reconciler:
         self._settled: Signature | None = None
         self._last: Signature | None = None
         self._started = False
+        self._digest: str | None = None
+        self._sequence = 0
+        self._looks = 0
         self._warned: tuple[str, ...] = ()
         self._told_waiting = False
 
     async def step(self) -> float:
         """Look at the directory and apply what changed; returns the seconds until the next look."""
         signature = await asyncio.to_thread(_signature, self._directory)
-        if signature == self._settled:
+        if signature == self._settled and not await self._is_forgotten():
             return LOOK_EVERY
         before, self._last = self._last, signature
         if before is not None and signature != before:
@@ -114,8 +122,24 @@ class Reconciler:
             case Verdict.APPLY | Verdict.IN_FORCE:
                 # Only now: files that were missing or faulty until here may be an old replica's.
                 self._started, self._told_waiting = True, False
+        self._digest = outcome.digest
+        self._sequence = await self._on_record()
         self._settled = signature
         return LOOK_EVERY
+
+    async def _is_forgotten(self) -> bool:
+        """Tell, now and then, whether the set that was seen in force is on record no more."""
+        self._looks += 1
+        if self._looks % LOOKS or await self._on_record() >= self._sequence:
+            return False
+        self._settled = None
+        return True
+
+    async def _on_record(self) -> int:
+        if self._digest is None:
+            return 0
+        ((sequence,),) = await self._link.fetch(SQL["set_on_record"], {"digest": self._digest})
+        return int(sequence)
 
     async def _take_turn(self, signature: Signature) -> Outcome:
         turn = Turn(

@@ -91,6 +91,12 @@ def conninfo(dsn: Secret, application_name: str, *, limits: bool = True) -> str:
     return make_conninfo("", **{**ours, **given})
 
 
+def connect_patience(info: str) -> float:
+    """Return how many seconds a connection may take: each host of a list has its own time."""
+    hosts = str(conninfo_to_dict(info).get("host") or "").count(",") + 1
+    return hosts * CONNECT_TIMEOUT + 2.0
+
+
 def describe_dsn(dsn: Secret) -> str:
     """Return host, port and database of a URL for people to read; never user or password."""
     try:
@@ -153,5 +159,5 @@ async def _took_limits(connection: AsyncConnection[Any]) -> bool:
 
 async def _open(info: str) -> AsyncConnection[Any]:
     # A server that accepts the connection and then says nothing would hang libpq for ever.
-    async with asyncio.timeout(CONNECT_TIMEOUT + 2.0):
+    async with asyncio.timeout(connect_patience(info)):
         return await psycopg.AsyncConnection.connect(info, autocommit=True)

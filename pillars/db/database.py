@@ -202,6 +202,9 @@ class _Borrowed:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._connection.used_at = time.monotonic()
+        elif issubclass(kind, psycopg.errors.ReadOnlySqlTransaction):
+            # The primary became a standby: a new connection is made to the server that is one now.
+            await self._connection.close()
         # A transaction that was left open is rolled back, a broken connection not kept.
         await self._pool.putconn(self._connection)
 
@@ -259,7 +262,8 @@ class Link:
     @asynccontextmanager
     async def _mine(self) -> AsyncIterator[AsyncConnection[Any]]:
         async with self._lock:
-            if self._connection is None or self._connection.closed:
+            if self._connection is None or not _is_usable(self._connection):
+                await self.close()
                 self._connection = await self._database.open_for(self._application_name)
             try:
                 yield self._connection
@@ -269,3 +273,8 @@ class Link:
                 # Whatever went wrong, its session state is unknown: a new one costs little.
                 await self.close()
                 raise
+
+
+def _is_usable(connection: AsyncConnection[Any]) -> bool:
+    # A server that went away while nothing was asked of it has said so on the socket.
+    return not (connection.closed or _has_news(connection.fileno()))

@@ -18,6 +18,7 @@ from pillars.cron.files import load_directory
 from pillars.cron.life import remove
 from pillars.cron.reconciler import (
     LOOK_EVERY,
+    LOOKS,
     WAIT_EVERY,
     Reconciler,
     apply_now,
@@ -799,3 +800,37 @@ async def test_a_process_that_ends_without_an_answer_is_an_error_of_the_step(
     monkeypatch.undo()
     await cron.reconciler.step()
     assert cluster.sets() == [("cron-1", 2)]
+
+
+# ---- a database that went back
+
+
+async def test_a_set_that_the_database_forgot_is_put_into_force_again(
+    cluster: Cluster, database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    cron = cluster.start(OLD)
+    await cron.reconciler.step()
+    cron.write(NEW)
+    await cron.look_twice()
+    # As a standby that was promoted without the last moments.
+    sql.execute("DELETE FROM pillars.schedules WHERE name = 'b'")
+    sql.execute("DELETE FROM pillars.schedule_sets WHERE schedules = 2")
+
+    for _ in range(LOOKS):
+        await cron.reconciler.step()
+
+    assert await names(database) == NEW
+    assert cluster.sets() == [("cron-1", 1), ("cron-1", 2)]
+
+
+async def test_a_set_that_another_replaced_is_not_taken_for_forgotten(
+    cluster: Cluster, database: Database
+) -> None:
+    one, two = cluster.start(OLD), cluster.start(NEW)
+    await one.reconciler.step()
+    await two.reconciler.step()
+
+    for _ in range(2 * LOOKS):
+        await one.reconciler.step()
+
+    assert await names(database) == NEW

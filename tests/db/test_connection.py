@@ -10,8 +10,10 @@ from psycopg_pool import AsyncConnectionPool
 
 import pillars.db.database
 from pillars.db.connection import (
+    CONNECT_TIMEOUT,
     DatabaseUnusableError,
     connect,
+    connect_patience,
     conninfo,
     describe_dsn,
     fetch,
@@ -157,16 +159,13 @@ async def test_a_statement_without_rows_gives_none(dsn: Secret) -> None:
         assert await fetch(connection, statement("SET work_mem = '1MB'")) == ()
 
 
-async def test_a_link_makes_a_new_connection_after_its_backend_was_terminated(
+async def test_a_link_whose_server_went_away_while_it_lay_idle_makes_a_new_connection(
     database: Database,
     sql: psycopg.Connection[Any],
 ) -> None:
     link = database.link("test")
     old = await backend(link)
     sql.execute("SELECT pg_terminate_backend(%s, 5000)", (old,))
-
-    with pytest.raises(psycopg.OperationalError):
-        await backend(link)
 
     assert await backend(link) != old
 
@@ -214,6 +213,38 @@ async def test_the_pool_replaces_a_connection_that_died_while_it_lay_there(
     ((new,),) = await database.fetch(statement("SELECT pg_backend_pid()"))
 
     assert new != old
+
+
+async def test_a_pooled_connection_to_a_server_that_may_only_be_read_is_not_kept(
+    database: Database,
+) -> None:
+    async with database.connection() as connection:
+        old = connection.info.backend_pid
+        # As on a primary that has become a standby.
+        await connection.execute("SET default_transaction_read_only = on")
+
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        await database.fetch(statement("CREATE TABLE made ()"))
+
+    async with database.connection() as connection:
+        assert connection.info.backend_pid != old
+
+
+async def test_of_several_hosts_one_that_lives_is_found(dsn: Secret) -> None:
+    parts = conninfo_to_dict(dsn.reveal())
+    host, name = f"/nonexistent,{parts['host']}", parts["dbname"]
+    url = Secret(f"postgresql://postgres@/{name}?host={host}&target_session_attrs=read-write")
+
+    connection, _ = await connect(url, "cron")
+
+    async with connection:
+        assert await fetch(connection, statement("SHOW transaction_read_only")) == [("off",)]
+
+
+def test_each_of_several_hosts_has_its_own_time_to_answer() -> None:
+    one, three = (f"host={hosts}" for hosts in ("a", "a,b,c"))
+
+    assert connect_patience(three) - connect_patience(one) == 2 * CONNECT_TIMEOUT
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 
 from pillars.cron.fields import SCHEDULE
 from pillars.ground.settings import SETTINGS, Settings, load_settings
-from pillars.telemetry.catalog import markdown_table
+from pillars.telemetry import catalog
+from pillars.telemetry import keys as log_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,12 @@ def keys_table() -> str:
 
 @pytest.mark.parametrize(
     ("mark", "table"),
-    [("settings", settings_table()), ("keys", keys_table()), ("metrics", markdown_table())],
+    [
+        ("settings", settings_table()),
+        ("keys", keys_table()),
+        ("metrics", catalog.markdown_table()),
+        ("logs", log_keys.markdown_table()),
+    ],
 )
 def test_the_table_in_the_readme_is_the_one_in_the_code(mark: str, table: str) -> None:
     assert table == section(mark)

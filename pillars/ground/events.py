@@ -184,7 +184,7 @@ class MigrationApplied(Event):
     """A numbered migration was committed."""
 
     number: int
-    name: str
+    migration: str
 
 
 # ---- cluster
@@ -403,7 +403,7 @@ class JobLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobStopping(Event):
-    """A running job was told to stop, as somebody asked for; `JobsFinished` tells how it ended."""
+    """A running job was told to stop, as somebody asked for; `JobFinished` tells how it ended."""
 
     job_id: int
     type: str

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from pillars.ground.events import Event, JobLost, JobsFinished, ProcessStopped, TicksFired
 from pillars.queue.trace import trace_id
+from pillars.telemetry.keys import fields_of, key_of
 from pillars.telemetry.redaction import redact_record
 from pillars.telemetry.tracing import current_trace
 from pillars.telemetry.wording import (
@@ -160,7 +161,7 @@ class LogListener:
         words = words_for(event)
         if words is None or not logger.isEnabledFor(words[0]):
             return
-        fields = {field: getattr(event, field) for field in _fields(type(event))}
+        fields = {field: getattr(event, field) for field in fields_of(type(event))}
         _write(words[0], type(event).__name__, words[1], fields)
 
 
@@ -232,11 +233,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ts (UTC), level, logger, event, role, name, message, event's fields.
-
-    What is logged while a handler runs has the job's instead: job_id, type, queue, attempt,
-    schedule, fire_at, trace_id.
-    """
+    """One object a line; `keys` tells with which keys. `ts` is in UTC."""
 
     def __init__(self, role: str, name: str) -> None:
         """Say in each object who speaks."""
@@ -256,8 +253,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         for field, value in getattr(record, "fields", {}).items():
-            # An event about another member has a role and a name too.
-            line[f"member_{field}" if field in line else field] = value
+            line[key_of(field)] = value
         if record.name != logger.name and (job := running_job()) is not None:
             # Whoever logs while a handler runs: its own lines are found by the job.
             fields = job.log_fields
@@ -289,10 +285,6 @@ def _write(level: int, event: str, text: str, fields: dict[str, Any]) -> None:
 
 def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _fields(kind: type[Worded]) -> tuple[str, ...]:
-    return tuple(getattr(kind, "__dataclass_fields__", ()) or getattr(kind, "_fields", ()))
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

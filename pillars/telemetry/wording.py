@@ -168,7 +168,7 @@ def _database_reached(event: DatabaseReached) -> Words:
 
 
 def _migration_applied(event: MigrationApplied) -> Words:
-    return INFO, f"applied migration {event.number:04d} {event.name}"
+    return INFO, f"applied migration {event.number:04d} {event.migration}"
 
 
 # ---- cluster

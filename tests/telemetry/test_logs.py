@@ -53,6 +53,7 @@ from pillars.ground.events import (
 )
 from pillars.queue.claims import Job
 from pillars.queue.states import JobId
+from pillars.telemetry.keys import ALWAYS, markdown_table
 from pillars.telemetry.logs import LINES_PER_SECOND, LogListener, configure_logging
 from pillars.telemetry.phrases import duration, ended
 from pillars.telemetry.redaction import redact
@@ -157,6 +158,22 @@ def said(stream: io.StringIO) -> list[str]:
 
 def objects(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def documented() -> dict[str, list[str]]:
+    """The keys of each event by the table of the README."""
+    rows = (row.strip("| ").split(" | ") for row in markdown_table().splitlines()[2:])
+    return {event.strip("`"): keys.split(", ") for event, keys, _ in rows}
+
+
+def held(event: Worded) -> Event:
+    """What is emitted: one of a batch comes in the event that holds it."""
+    match event:
+        case TickFired():
+            return ticks(event)
+        case JobFinished():
+            return JobsFinished((event,))
+    return event
 
 
 def finished(
@@ -420,6 +437,33 @@ def test_an_event_is_one_object_with_its_fields(emit: Events, machine: io.String
         "retry_in": 30.0,
         "fire_at": None,
         "trace_id": None,
+    }
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
+def test_a_line_has_the_keys_that_are_documented(machine: io.StringIO, event: Worded) -> None:
+    emit = Events()
+    LogListener(emit, FakeClock())
+    logging.getLogger().setLevel(logging.DEBUG)
+
+    emit(held(event))
+
+    (line,) = objects(machine)
+    assert line["event"] == type(event).__name__
+    assert [*line] == [*ALWAYS, *documented()[type(event).__name__]]
+
+
+def test_a_count_has_the_keys_that_are_documented(emit: Events, machine: io.StringIO) -> None:
+    emit(finished())
+    for _ in range(LINES_PER_SECOND):
+        emit(finished())
+    emit(ticks(swept=True, enqueued=100))
+    emit(ProcessStopped("cron", "alpha"))
+
+    counts = [line for line in objects(machine) if "count" in line]
+    keys = {line["event"]: {*line} for line in counts}
+    assert keys == {
+        event: {*ALWAYS, *documented()[event]} for event in ("JobsFinished", "TicksFired")
     }
 
 

@@ -14,7 +14,7 @@ from pillars.cron.expression import parse_cron
 from pillars.cron.faults import ScheduleError
 from pillars.cron.files import ScheduleSet, digest_of, load_directory
 from pillars.cron.progress import nobody
-from pillars.cron.texts import FileFault, ScheduleFilesError, digest_of_texts
+from pillars.cron.texts import FileFault, NoDirectoryError, ScheduleFilesError, digest_of_texts
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
@@ -124,12 +124,15 @@ def load_set(directory: Path, code: ScheduleSet | None, told: Told = nobody) -> 
     """
     if code is None:
         return load_directory(directory, told)
-    if code.schedules and not directory.exists():
-        lint = FileFault(
-            str(directory), None, None, "there is no such directory: code alone counts"
-        )
-        return replace(code, lints=(lint, *code.lints))
-    files = load_directory(directory, told)
+    try:
+        files = load_directory(directory, told)
+    except NoDirectoryError as error:
+        if not code.schedules:
+            raise
+        lints = [
+            replace(each, message=f"{each.message}: code alone counts") for each in error.faults
+        ]
+        return replace(code, lints=(*lints, *code.lints))
     code_names = code.origins.keys()
     if twice := sorted(code_names & files.origins.keys()):
         raise ScheduleFilesError(_used_twice(name, directory, files, code) for name in twice)

@@ -195,11 +195,11 @@ def _moment_from(text: str) -> datetime:
 def _arguments(raw: object) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise ValueError("must be a mapping of argument names to values")
-    plain = _plain(raw, 0)
+    plain: dict[str, Any] = _plain(raw, 0)
     size = len(json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode())
     if size > LARGEST_ARGS:
         raise ValueError(f"takes {size} bytes as JSON, the limit is {LARGEST_ARGS}")
-    return {str(key): value for key, value in plain.items()}
+    return plain
 
 
 def _plain(value: object, depth: int) -> Any:  # noqa: ANN401 (JSON)
@@ -214,8 +214,9 @@ def _plain(value: object, depth: int) -> Any:  # noqa: ANN401 (JSON)
         case int() | float():
             return _finite(value)
         case Mapping():
-            if odd := next((key for key in value if not isinstance(key, str)), None):
-                raise ValueError(f"has the key {odd!r}; put quotes round it")
+            for key in value:
+                if not isinstance(key, str):
+                    raise ValueError(f"has the key {key!r}; put quotes round it")
             return {_storable(key): _plain(inner, depth + 1) for key, inner in value.items()}
         case list() | tuple():
             return [_plain(inner, depth + 1) for inner in value]

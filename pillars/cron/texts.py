@@ -41,16 +41,21 @@ class ScheduleFilesError(PillarsError):
         super().__init__("\n".join(map(str, self.faults)))
 
 
+class NoDirectoryError(ScheduleFilesError):
+    """There is no directory of schedule files."""
+
+
 def schedule_files(path: Path) -> list[Path]:
     """Return the schedule files of a directory, sorted.
 
     Raises:
+        NoDirectoryError: there is none.
         ScheduleFilesError: it cannot be read.
     """
     try:
         found = sorted(path.iterdir())
     except FileNotFoundError:
-        raise ScheduleFilesError(
+        raise NoDirectoryError(
             [FileFault(str(path), None, None, "there is no such directory")]
         ) from None
     except OSError as error:
@@ -65,9 +70,9 @@ def text_of(file: Path) -> str:
     Raises:
         ScheduleFilesError: it cannot be read, or is not text.
     """
-    if not file.is_file():
-        raise _unreadable(file, "is not a regular file")
     try:
+        if not file.is_file():
+            raise _unreadable(file, "is not a regular file")
         with file.open("rb") as opened:
             data = opened.read(LARGEST_FILE + 1)
     except OSError as error:

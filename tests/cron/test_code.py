@@ -176,3 +176,10 @@ def test_code_needs_no_directory_but_its_absence_is_told(tmp_path: Path) -> None
     ]
     with pytest.raises(ScheduleFilesError):
         load_set(nowhere, in_code())
+
+
+def test_a_directory_that_cannot_be_read_is_a_fault_also_beside_schedules_in_code(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ScheduleFilesError, match="the directory cannot be read"):
+        load_set(tmp_path / ("x" * 300), in_code("c"))

@@ -151,6 +151,8 @@ def test_all_faults_are_told_at_once() -> None:
         ({"retry": {"max_attempts": 0}}, "retry.max_attempts: 'max_attempts' must be 1 to 1000"),
         ({"args": [1]}, "args: 'args' must be a mapping"),
         ({"args": {"a": {5: 1}}}, "has the key 5; put quotes round it"),
+        ({"args": {0: 1}}, "has the key 0; put quotes round it"),
+        ({"args": {None: 1}}, "has the key None; put quotes round it"),
         ({"args": {"a": "x" * 70_000}}, "the limit is 65536"),
         ({"args": {"a": "\0"}}, "NUL"),
         ({"args": {"a": "\udc00"}}, "surrogate"),

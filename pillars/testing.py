@@ -168,15 +168,17 @@ class _Bench:
     ) -> list[JobId]:
         """Make attempts until nothing is due; return the jobs in the order they were begun."""
         begun: dict[JobId, None] = {}
-        for _ in range(limit):
-            jobs = await self._claims.claim(worker_id, queues, 1)
-            if not jobs:
-                return list(begun)
+        attempts = 0
+        while jobs := await self._claims.claim(worker_id, queues, 1):
+            if attempts == limit:
+                await self._claims.give_back(worker_id, jobs)
+                raise EndlessJobsError
+            attempts += 1
             begun[jobs[0].id] = None
             error = await self._attempt(worker_id, jobs[0])
             if error is not None and raise_errors:
                 raise error
-        raise EndlessJobsError
+        return list(begun)
 
     async def _attempt(self, worker_id: UUID, job: Job) -> BaseException | None:
         self._raised.error = None

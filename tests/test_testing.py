@@ -145,6 +145,16 @@ async def test_a_job_that_enqueues_itself_does_not_go_on_for_ever(app: App) -> N
         await run_due_jobs(app, limit=5)
 
 
+async def test_as_many_attempts_as_the_limit_says_are_made(app: App) -> None:
+    await app.enqueue_many([NewJob("noop"), NewJob("noop"), NewJob("noop")])
+
+    with pytest.raises(EndlessJobsError):
+        await run_due_jobs(app, limit=2)
+    (left,) = await enqueued(app)
+    assert (left.state, left.attempt) == ("available", 0)
+    assert len(await run_due_jobs(app, limit=1)) == 1
+
+
 async def test_jobs_of_other_queues_are_left_alone(app: App) -> None:
     await app.enqueue_many([NewJob("noop", queue="mail"), NewJob("noop", queue="slow")])
 

@@ -263,7 +263,8 @@ class App:
         """
         database, self._own = self._own, None
         if database is not None:
-            self._database = None
+            if self._database is database:
+                self._database = None
             await database.close()
 
     @property

@@ -223,6 +223,19 @@ async def test_closing_an_app_leaves_the_database_it_was_bound_to(
     assert app.database is database
 
 
+async def test_an_app_that_was_bound_after_it_opened_a_database_stays_bound(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILLARS_DATABASE_URL", database.dsn.reveal())
+    app = App()
+    await app.enqueue("noop")
+    app.bind(database, lambda _: None)
+
+    await app.close()
+
+    assert app.database is database
+
+
 def test_importing_pillars_loads_neither_web_framework_nor_driver() -> None:
     look = "import sys, pillars; print([m for m in ('aiohttp', 'psycopg') if m in sys.modules])"
     app = "import sys, pillars; pillars.App(); print('aiohttp' in sys.modules)"

@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.benchmarks.ageing import ageing
-from ops.benchmarks.bench import Figure, Ground, embedded_server
+from ops.benchmarks.bench import Figure, Ground
 from ops.benchmarks.enqueueing import enqueueing
 from ops.benchmarks.firing import dealing, firing
 from ops.benchmarks.telling import telling
 from ops.benchmarks.waking import waking
 from ops.benchmarks.working import working
 from pillars.db.embedded import MAJOR
+from pillars.db.scratch import temporary_postgres
 from pillars.ground.settings import Secret
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def main() -> int:
         if arguments.database_url:
             figures = _run(arguments, Secret(arguments.database_url), status.update)
         else:
-            with embedded_server() as server:
+            with temporary_postgres("pillars-bench-") as server:
                 figures = _run(arguments, server, status.update)
     _print(figures, arguments)
     if arguments.json:

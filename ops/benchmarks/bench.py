@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
-import tempfile
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from pillars.db.database import Database
-from pillars.db.embedded import EmbeddedPostgres
 from pillars.db.migrate import migrate
+from pillars.db.scratch import scratch_database
 from pillars.ground.events import nobody
-from pillars.ground.settings import Secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from pillars.ground.settings import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +64,16 @@ class Ground:
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
         """A fresh migrated database, dropped afterwards."""
-        name = f"bench_{next(_numbers)}"
-        self._admin(f"CREATE DATABASE {name}")
-        database = Database(
-            Secret(make_conninfo(self.server.reveal(), dbname=name)), "bench", nobody
-        )
-        try:
-            await migrate(database, nobody)
-            yield database
-        finally:
-            await database.close()
-            self._admin(f"DROP DATABASE {name} WITH (FORCE)")
-
-    def _admin(self, statement: str) -> None:
-        with psycopg.connect(self.server.reveal(), autocommit=True) as connection:
-            connection.execute(statement.encode())
-            # Each benchmark starts from the same place: nothing left to be written.
-            connection.execute("CHECKPOINT")
-
-
-@contextmanager
-def embedded_server() -> Iterator[Secret]:
-    """Run a PostgreSQL with the settings of `pillars up`: default durability."""
-    with tempfile.TemporaryDirectory(prefix="pillars-bench-") as directory:
-        server = EmbeddedPostgres(Path(directory))
-        try:
-            yield server.start()
-        finally:
-            server.stop("immediate")
+        async with scratch_database(self.server, "bench") as dsn:
+            database = Database(dsn, "bench", nobody)
+            try:
+                await migrate(database, nobody)
+                # Each benchmark starts from the same place: nothing left to be written.
+                with bare(database) as connection:
+                    connection.execute("CHECKPOINT")
+                yield database
+            finally:
+                await database.close()
 
 
 @contextmanager
@@ -109,6 +88,3 @@ def percentile(values: list[float], percent: float) -> float:
     """The value that so many percent of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-_numbers = itertools.count()

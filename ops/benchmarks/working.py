@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from ops.benchmarks.bench import Figure, Ground, bare
-from ops.processes import clean_environment
+from pillars.processes.children import clean_environment
 from pillars.queue.limits import pause_queue
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.processes import clean_environment
+from pillars.processes.children import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

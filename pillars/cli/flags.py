@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pillars.ground.errors import did_you_mean
+from pillars.ground.settings import duration
 
 # The longest number that every column and LIMIT of the database takes.
 _DIGITS = 18
@@ -83,11 +84,46 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Read a whole number from 0."""
+    if not text.isdecimal() or len(text) > _DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def few(text: str) -> int:
     """Read a whole number from 1 to 10,000."""
     if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= _MANY:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MANY:,}")
     return int(text)
+
+
+def seconds(text: str) -> int:
+    """Read a duration of whole seconds."""
+    found = span(text)
+    if found != int(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of whole seconds")
+    return int(found)
+
+
+def span(text: str) -> float:
+    """Read a duration in seconds."""
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is {error}") from None
+
+
+def page(text: str) -> Path:
+    """Read the path of a page to write."""
+    if not text.endswith(".html"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end with .html")
+    return _writable(text)
+
+
+def file(text: str) -> Path:
+    """Read the path of a file to write."""
+    return _writable(text)
 
 
 def days(text: str) -> int:
@@ -110,6 +146,14 @@ def svg(text: str) -> Path:
     if not text.endswith(".svg"):
         raise argparse.ArgumentTypeError(f"{text!r} does not end with .svg")
     return Path(text)
+
+
+def _writable(text: str) -> Path:
+    """Refuse now what could not be written when the work is done."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such directory to write it to")
+    return path
 
 
 def port(text: str) -> int:

@@ -23,8 +23,13 @@ QUEUE_HEADINGS = ("QUEUE", "AVAILABLE", "SCHEDULED", "RUNNING", "FAILED", "OLDES
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON; instants are ISO 8601 in UTC."""
-    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    """Print a value as JSON."""
+    print(as_json(value))
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON; instants are ISO 8601 in UTC."""
+    return json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:

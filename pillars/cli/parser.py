@@ -17,6 +17,7 @@ from pillars.cli.flags import (
     json_flag,
     port,
 )
+from pillars.cli.loadtest_parser import add_loadtest
 from pillars.cli.schedules_parser import add_schedules
 from pillars.ground.settings import SETTINGS
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_schedules(commands)
     _add_jobs(commands)
     _add_queues(commands)
+    add_loadtest(commands)
     return parser
 
 

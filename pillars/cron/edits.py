@@ -111,6 +111,42 @@ async def delete_schedules(connection: AsyncConnection[Any], ids: Sequence[int])
         await fetch(connection, SQL["forget_removed"], params)
 
 
+def row_of(
+    schedule: Schedule,
+    known: Known | None,
+    place: Place,
+    now: datetime,
+) -> dict[str, Any]:
+    """Return the columns of a definition, its cursor after `now` unless it has one to keep."""
+    timing = schedule.timing.encode()
+    cursor = next_fire(schedule.timing, int(now.timestamp()))
+    if known is not None and known.is_due(now) and _keeps_its_ticks(known, schedule):
+        cursor = known.next_fire_at
+    return {
+        "name": schedule.name,
+        "slot": schedule.slot,
+        "priority": schedule.priority,
+        "jitter": schedule.jitter,
+        "enabled": schedule.enabled,
+        "ahead": schedule.overlap is Overlap.ALLOW,
+        "next_fire_at": cursor,
+        "timing": timing,
+        "job": schedule.job,
+        "queue": schedule.queue,
+        "args": schedule.args,
+        "catchup": schedule.catchup.value,
+        "catchup_window": schedule.catchup_window,
+        "catchup_limit": schedule.catchup_limit,
+        "overlap": schedule.overlap.value,
+        "timeout": schedule.timeout,
+        "retry": schedule.retry.as_dict() if schedule.retry else None,
+        "source": place[0],
+        "origin": place[1],
+        "definition": schedule.as_dict(),
+        "fingerprint": schedule.fingerprint(),
+    }
+
+
 class _Page(NamedTuple):
     """All that there is to write for some changes; `soon` are cursors that may be passed soon."""
 
@@ -135,7 +171,7 @@ def _compute(page: Sequence[Change], known: Mapping[int, Known], instant: dateti
     ]
     left = [(old, _what_was_done(old, new)) for old, new in edits if not _keeps_its_ticks(old, new)]
     rows = [
-        _row(change.new, old, change.place, instant)
+        row_of(change.new, old, change.place, instant)
         for old, change in zip(olds, page, strict=True)
         if change.new is not None
     ]
@@ -193,38 +229,3 @@ def _keeps_its_ticks(old: Known, new: Schedule) -> bool:
     """Tell whether all that was due stays to be fired, or to be recorded when it goes on."""
     fires = new.enabled and old.paused_at is None
     return old.timing == new.timing.encode() and old.enabled == fires
-
-
-def _row(
-    schedule: Schedule,
-    known: Known | None,
-    place: Place,
-    now: datetime,
-) -> dict[str, Any]:
-    timing = schedule.timing.encode()
-    cursor = next_fire(schedule.timing, int(now.timestamp()))
-    if known is not None and known.is_due(now) and _keeps_its_ticks(known, schedule):
-        cursor = known.next_fire_at
-    return {
-        "name": schedule.name,
-        "slot": schedule.slot,
-        "priority": schedule.priority,
-        "jitter": schedule.jitter,
-        "enabled": schedule.enabled,
-        "ahead": schedule.overlap is Overlap.ALLOW,
-        "next_fire_at": cursor,
-        "timing": timing,
-        "job": schedule.job,
-        "queue": schedule.queue,
-        "args": schedule.args,
-        "catchup": schedule.catchup.value,
-        "catchup_window": schedule.catchup_window,
-        "catchup_limit": schedule.catchup_limit,
-        "overlap": schedule.overlap.value,
-        "timeout": schedule.timeout,
-        "retry": schedule.retry.as_dict() if schedule.retry else None,
-        "source": place[0],
-        "origin": place[1],
-        "definition": schedule.as_dict(),
-        "fingerprint": schedule.fingerprint(),
-    }

@@ -323,3 +323,43 @@ FROM pillars.schedules WHERE name = ANY(%(names)s::text[])
 SELECT name, timing, jitter FROM pillars.schedules
 WHERE enabled AND next_fire_at IS NOT NULL AND (%(after)s::text IS NULL OR name > %(after)s)
 ORDER BY name LIMIT %(limit)s
+
+-- name: add_many
+-- Insert new schedules that are, save for name and slot, like the patterns of a JSON array.
+INSERT INTO pillars.schedules (
+    name, slot, priority, jitter, enabled, ahead, next_fire_at, timing, job, queue, args, catchup,
+    catchup_window, catchup_limit, overlap, timeout, retry, source, origin, definition, fingerprint
+)
+SELECT new.name, new.slot, priority, jitter, enabled, ahead, to_timestamp(next_fire_at), timing, job,
+    queue, args, catchup, catchup_window, catchup_limit, overlap, timeout, retry, source, origin,
+    definition || jsonb_build_object('name', new.name), fingerprint
+FROM unnest(%(names)s::text[], %(slots)s::smallint[], %(like)s::integer[])
+    WITH ORDINALITY AS new (name, slot, number, position)
+JOIN jsonb_to_recordset(%(patterns)s::jsonb) AS pattern (
+    number integer, priority smallint, jitter integer, enabled boolean, ahead boolean,
+    next_fire_at float8, timing text, job text, queue text, args jsonb, catchup text,
+    catchup_window integer, catchup_limit integer, overlap text, timeout real, retry jsonb,
+    source text, origin text, definition jsonb, fingerprint text
+) USING (number)
+ORDER BY position
+
+-- name: aimed_before
+-- Schedules of a queue whose cursor stands at an instant or before it.
+-- index: schedules_due
+SELECT id, timing FROM pillars.schedules
+WHERE enabled AND next_fire_at <= %(at)s::timestamptz AND queue = %(queue)s
+ORDER BY next_fire_at LIMIT %(limit)s
+
+-- name: aim
+-- Set cursors.
+-- index: schedules_pkey
+UPDATE pillars.schedules SET version = version + 1, next_fire_at = to_timestamp(plan.next_fire_at)
+FROM unnest(%(ids)s::bigint[], %(next)s::bigint[]) AS plan (id, next_fire_at)
+WHERE schedules.id = plan.id
+
+-- name: remove_many
+-- Delete some schedules of a queue.
+DELETE FROM pillars.schedules WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pillars.schedules WHERE queue = %(queue)s LIMIT %(limit)s
+)) AND queue = %(queue)s
+RETURNING id

@@ -19,7 +19,7 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ from pillars.ground.loop import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+    from signal import Signals
 
     from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
@@ -43,6 +45,8 @@ class Child:
     """One process: `flags` follow its role on the command line.
 
     Attributes:
+        log: the file its output goes to; None leaves it where the parent's goes.
+        dismissed: whether it is not to be started again.
         url: where its endpoints are, once it has said so.
         was_ready: whether it ever said so, this time or before.
         fate: why it does not run, for people; None while it does.
@@ -52,6 +56,8 @@ class Child:
     name: str
     environment: Mapping[str, str]
     flags: tuple[str, ...] = ()
+    log: Path | None = None
+    dismissed: bool = False
     url: str | None = None
     was_ready: bool = False
     fate: str | None = None
@@ -123,18 +129,26 @@ class Supervisor:
         """Stop one group after the other in order; kill what takes longer than `limit` seconds."""
         self.asked.set()
         for group in map(list, groups):
-            self.signal(group, signal.SIGTERM)
-            # Not for the processes: one that is just being started is none yet.
-            watches = [child.watch for child in group if child.watch is not None]
-            if not watches:
-                continue
-            _, late = await asyncio.wait(watches, timeout=limit)
-            if late:
-                self.signal(group, signal.SIGKILL)
-                await asyncio.wait(late)
+            await self._end(group, signal.SIGTERM, limit)
+
+    async def dismiss(self, child: Child, number: Signals, limit: float) -> None:
+        """End one child for good by a signal; kill it if that takes longer than `limit` seconds."""
+        child.dismissed = True
+        await self._end([child], number, limit)
+
+    async def _end(self, group: list[Child], number: Signals, limit: float) -> None:
+        self.signal(group, number)
+        # Not for the processes: one that is just being started is none yet.
+        watches = [child.watch for child in group if child.watch is not None]
+        if not watches:
+            return
+        _, late = await asyncio.wait(watches, timeout=limit)
+        if late:
+            self.signal(group, signal.SIGKILL)
+            await asyncio.wait(late)
 
     async def _keep_running(self, child: Child) -> None:
-        while not self.asked.is_set():
+        while not self._is_over(child):
             started = self._clock.monotonic()
             try:
                 process = child.process = await _spawn(child)
@@ -145,12 +159,12 @@ class Supervisor:
                 await self._rest(_SPAWN_PAUSE)
                 continue
             child.fate = None
-            if self.asked.is_set():
+            if self._is_over(child):
                 # The stop came while it was being started and has not reached it.
                 process.terminate()
             code = await process.wait()
             _hear(child)
-            if self.asked.is_set():
+            if self._is_over(child):
                 return
             pause = self._pause(child, self._clock.monotonic() - started)
             child.url, child.fate = None, f"ended with exit code {code}"
@@ -160,6 +174,9 @@ class Supervisor:
                 return
             self._emit(ChildEnded(child.role, child.name, process.pid, code, pause))
             await self._rest(pause)
+
+    def _is_over(self, child: Child) -> bool:
+        return child.dismissed or self.asked.is_set()
 
     def _starts(self, role: str) -> bool:
         return any(child.was_ready for child in self.children if child.role == role)
@@ -173,17 +190,20 @@ class Supervisor:
 async def _spawn(child: Child) -> asyncio.subprocess.Process:
     reader, writer = os.pipe()
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "pillars",
-            child.role,
-            *child.flags,
-            env={**child.environment, READY_VARIABLE: str(writer)},
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=(writer,),
-        )
+        with nullcontext() if child.log is None else child.log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "pillars",
+                child.role,
+                *child.flags,
+                env={**child.environment, READY_VARIABLE: str(writer)},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(writer,),
+            )
     except BaseException:
         os.close(reader)
         raise
@@ -206,6 +226,12 @@ def _hear(child: Child) -> None:
         child.url = os.read(reader, 4096).decode().strip() or None
     child.was_ready = child.was_ready or child.url is not None
     os.close(reader)
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment with these settings of Pillars and none of the caller's."""
+    inherited = {key: value for key, value in os.environ.items() if "PILLARS_" not in key}
+    return inherited | settings
 
 
 def parent_is_gone() -> bool:

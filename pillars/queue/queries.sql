@@ -834,3 +834,10 @@ DELETE FROM pillars.queues WHERE concurrency IS NULL AND rate IS NULL AND paused
 -- name: list_queues
 -- Queues that are limited or paused.
 SELECT name, concurrency, rate, burst, paused_at FROM pillars.queues ORDER BY name
+
+-- name: remove_jobs
+-- Delete some jobs of a queue, whatever became of them; for a queue that is to be forgotten.
+DELETE FROM pillars.jobs WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pillars.jobs WHERE queue = %(queue)s LIMIT %(limit)s
+)) AND queue = %(queue)s
+RETURNING id

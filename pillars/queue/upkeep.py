@@ -52,6 +52,11 @@ async def rescue(connection: AsyncConnection[Any], lost_workers: Sequence[UUID])
     return Rescued(len(rows) - len(dead), dead)
 
 
+async def remove_jobs(link: Link, queue: str, limit: int) -> bool:
+    """Delete so many jobs at most of a queue that is to be forgotten; tells whether any was."""
+    return bool(await link.fetch(SQL["remove_jobs"], {"queue": queue, "limit": limit}))
+
+
 class Pruner:
     """Deletes expired jobs page by page along the primary key, so it needs no index of its own."""
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from ops.processes import clean_environment
+from pillars.processes.children import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

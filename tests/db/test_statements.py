@@ -24,7 +24,7 @@ FROM things;
 -- Put it back.
 SELECT 2
 """
-OWNERS = ("queue", "cluster", "cron", "telemetry", "server")
+OWNERS = ("queue", "cluster", "cron", "telemetry", "server", "loadtest")
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pillars.ground.settings import Secret
 
-OWNERS = ("queue", "cluster", "cron", "telemetry", "server")
+OWNERS = ("queue", "cluster", "cron", "telemetry", "server", "loadtest")
 # Parts of statements that are explained as a whole.
 PARTS = {
     "move_cursors", "insert_ticks", "cancel_overlapped", "count_fired", "tick_by_hand",
@@ -59,6 +59,7 @@ BATCH = list(range(1, 1001))
 PARAMS: dict[str, Any] = {
     "after": 100_000,
     "ahead_by": 1.0,
+    "at": NOW,
     "attempts": [1] * 1000,
     "channel": "pillars_jobs",
     "counted": False,
@@ -98,6 +99,7 @@ PARAMS: dict[str, Any] = {
     "each": False,
     "priorities": [0],
     "progress_age": 0.0,
+    "queue": "q1",
     "queues": [],
     "reason": "asked",
     "reasons": [None] * 1000,
@@ -115,6 +117,7 @@ PARAMS: dict[str, Any] = {
     "slots": b"\xff" * 512,
     "states": ["failed"] * 1000,
     "tick_ids": BATCH,
+    "until": 1_900_000_000.0,
     "ticks": [None] * 1000,
     "versions": [1] * 1000,
     "window": 0.5,
@@ -139,6 +142,8 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "move_origins": {"names": ["s150000"], "sources": ["file"], "origins": ["a.yaml:1"]},
     "missed_runs": {"first": 1_900_000_000.0, "last": 1_900_000_000.0},
     "prune": {"limit": 5_000},
+    "aim": {"ids": BATCH, "next": [1_900_000_060] * 1000},
+    "aimed_before": {"queue": "q1", "limit": 20_000},
     "remove_schedules": {"ids": [150_000]},
     "set_cursor": {"paused": False, "next": 1_900_000_000.0, "now": NOW},
     "withdraw_ticks": {"now": NOW},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -92,11 +92,11 @@ def console() -> Console:
 
 
 def text(value: object) -> str:
-    """Return a value as people read it."""
+    """Return a value as people read it; instants in UTC."""
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     if isinstance(value, float):
         return f"{value:,.1f}"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -108,7 +108,7 @@ def text(value: object) -> str:
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON takes
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, UUID | Path):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):

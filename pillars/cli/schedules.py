@@ -10,10 +10,9 @@ from pillars.cli.context import with_database
 from pillars.cli.output import print_json, print_record, print_table
 from pillars.cron import book, life
 from pillars.cron.changes import database_time
-from pillars.cron.definition import Timing
-from pillars.cron.fires import fires_between
 from pillars.cron.history import Outcome
 from pillars.cron.history import history as occurrences
+from pillars.cron.upcoming import upcoming as next_ticks
 
 if TYPE_CHECKING:
     import argparse
@@ -88,19 +87,15 @@ def show(arguments: argparse.Namespace) -> int:
 
 def upcoming(arguments: argparse.Namespace) -> int:
     """Show when a schedule fires next, in its own time zone and in UTC."""
-    record = _record(arguments)
-    timing = Timing.decode(record.timing)
-    now = int(datetime.now(UTC).timestamp())
-    instants = [
-        datetime.fromtimestamp(tick, UTC)
-        for tick in fires_between(timing, now, _END_OF_TIME, arguments.n)
-    ]
+    found = with_database(
+        arguments, lambda database: next_ticks(database, arguments.schedule, arguments.n)
+    )
     if arguments.json:
-        print_json(instants)
+        print_json(found.fires)
         return 0
-    zone = ZoneInfo(timing.timezone)
-    rows = [(f"{t.astimezone(zone):%a %Y-%m-%d %H:%M:%S %z}", t) for t in instants]
-    print_table((timing.timezone, "UTC"), rows, f"{record.name} does not fire any more")
+    record, zone = found.schedule, ZoneInfo(found.timezone)
+    rows = [(f"{t.astimezone(zone):%a %Y-%m-%d %H:%M:%S %z}", t) for t in found.fires]
+    print_table((found.timezone, "UTC"), rows, f"{record.name} does not fire any more")
     if not record.enabled:
         print(f"{record.name} is {_state(record)}: none of these will be fired")
     return 0
@@ -145,10 +140,8 @@ def history(arguments: argparse.Namespace) -> int:
         f"{arguments.schedule} has {'not fired yet' if outcome is None else f'no tick {outcome}'}",
     )
     if ahead:
-        print(
-            f"and {len(ahead)} enqueued ahead of their time, until {ahead[0].fire_at:%H:%M:%S};"
-            " --ahead shows them"
-        )
+        last = ahead[0].fire_at.astimezone(UTC)
+        print(f"and {len(ahead)} enqueued ahead of their time, until {last:%X}; --ahead shows them")
     return 0
 
 

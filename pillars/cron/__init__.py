@@ -26,5 +26,5 @@ Then, on the database:
   directory.
 - `bulk`: very many schedules of a few patterns, for load tests.
 - `life`: pause, resume, remove, fire by hand; `backfill`: past ticks; `history`: what became of
-  the ticks.
+  the ticks; `upcoming`: the next ones.
 """

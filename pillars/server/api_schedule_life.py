@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pillars.cron import book, life
 from pillars.cron.backfill import FASTEST, PACE, Backfilled, backfill
-from pillars.cron.changes import database_time
-from pillars.cron.definition import Timing
-from pillars.cron.fires import fires_between
 from pillars.cron.history import Occurrence, Outcome, history
 from pillars.cron.readers import moment
+from pillars.cron.upcoming import upcoming
 from pillars.ground.events import JobsEnqueued
 from pillars.server.fields import (
     Field,
@@ -32,10 +28,11 @@ from pillars.server.records import listing, rfc3339, schema_of, to_json
 from pillars.server.schedule_bodies import DEFAULT_PAGE, LIMIT, ONE, name_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pillars.server.problems import Fault
 
 _DEFAULT_NEXT, _MOST_NEXT = 10, 1_000
-_END_OF_TIME = 2**53
 _SLOWEST = 0.001
 # A hundred thousand ticks, a thousand to a transaction.
 _BACKFILL_PATIENCE = 60.0
@@ -102,18 +99,13 @@ async def show_history(context: Context, call: Call) -> Answer:
 
 async def next_fires(context: Context, call: Call) -> Answer:
     """Return when a schedule fires next."""
-    record = await book.show_schedule(context.database, name_of(call))
-    timing = Timing.decode(record.timing)
-    async with context.database.connection() as connection:
-        now = int(await database_time(connection))
     count = call.query.get("n", _DEFAULT_NEXT)
-    # Leap days of a weekday are searched for by the century.
-    fires = await asyncio.to_thread(fires_between, timing, now, _END_OF_TIME, count)
+    found = await upcoming(context.database, name_of(call), count)
     return Answer(
         {
-            "timezone": timing.timezone,
-            "enabled": record.enabled,
-            "fires": to_json([datetime.fromtimestamp(fire, UTC) for fire in fires]),
+            "timezone": found.timezone,
+            "enabled": found.schedule.enabled,
+            "fires": to_json(found.fires),
         },
     )
 

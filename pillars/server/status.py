@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pillars.cluster.members import MemberRecord, list_members
@@ -17,7 +18,6 @@ from pillars.server.problems import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-    from datetime import datetime
 
     from pillars.db.database import Database
 
@@ -40,7 +40,7 @@ class Section(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole page's content; `now` is the database's clock, None if it cannot be reached."""
+    """The whole page's content; `now` is the database's clock in UTC, None if it is away."""
 
     now: datetime | None
     members: Section[MemberRecord]
@@ -80,7 +80,8 @@ class StatusReader:
 
     async def _now(self) -> list[datetime]:
         ((now,),) = await self._database.fetch(SQL["now"])
-        return [now]
+        # What the session's zone is depends on the URL and on poolers.
+        return [now.astimezone(UTC)]
 
     async def _failures(self) -> list[JobRecord]:
         found: list[JobRecord] = []

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pillars.ground.settings import setting_names
 from tests.cli.conftest import TWO_SCHEDULES
@@ -431,6 +432,22 @@ def test_schedules_are_listed_by_name_or_by_what_comes_next(
         "a.yaml:3",
     ]
     assert [record["name"] for record in soonest] == ["tick"]
+
+
+def test_instants_are_told_in_utc_whatever_the_zone_of_the_session(
+    with_schedules: Shell,
+    sql: psycopg.Connection[Any],
+    dsn: Secret,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sql.execute("UPDATE pillars.schedules SET next_fire_at = '2030-01-01T00:00:00Z'")
+    elsewhere = make_conninfo(dsn.reveal(), options="-c TimeZone=Asia/Tokyo")
+    monkeypatch.setenv("PILLARS_DATABASE_URL", elsewhere)
+
+    shown = with_schedules.tells("schedules", "show", "tick")
+
+    assert shown["next_fire_at"] == "2030-01-01T00:00:00Z"
+    assert "2030-01-01 00:00:00" in with_schedules.says("schedules", "list")
 
 
 def test_no_schedules_is_a_sentence_with_what_to_do(here: Shell) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from psycopg.conninfo import make_conninfo
 
+from pillars.db.database import Database
+from pillars.ground.settings import Secret
 from pillars.server.html import Html, element, join
 from pillars.server.status_page import span
 from tests.server.conftest import SECRET, SomeApp
@@ -13,6 +17,7 @@ from tests.server.test_site import add_member, add_schedule, answering
 if TYPE_CHECKING:
     import psycopg
 
+    from tests.helpers import RecordingListener
     from tests.server.conftest import Client, Start
 
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -49,6 +54,20 @@ async def test_the_page_answers_who_owns_what_waits_fires_next_and_failed(
     assert (response.status, response.content_type) == (200, "text/html")
     for word in ("cron-one", "nightly", "mail", "report", "out of paper", "every 1m"):
         assert word in page
+
+
+async def test_the_page_tells_the_time_in_utc_whatever_the_zone_of_the_session(
+    start: Start, dsn: Secret, events: RecordingListener
+) -> None:
+    elsewhere = Secret(make_conninfo(dsn.reveal(), options="-c TimeZone=Asia/Tokyo"))
+    database = Database(elsewhere, "test", events)
+    hours = [f"as of {datetime.now(UTC):%H}"]
+
+    page = await (await (await start(database)).get("/")).text()
+
+    await database.close()
+    hours.append(f"as of {datetime.now(UTC):%H}")
+    assert any(hour in page for hour in hours)
 
 
 async def test_hostile_text_from_the_database_is_escaped(

@@ -402,6 +402,13 @@ class JobLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobsRescued(Event):
+    """Jobs of a lost worker went back to the queue, that were not found when it was expelled."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobStopping(Event):
     """A running job was told to stop, as somebody asked for; `JobFinished` tells how it ended."""
 

@@ -9,7 +9,7 @@ from pillars.db.notify import JOBS_CHANNEL
 from pillars.processes.children import tell_parent
 from pillars.processes.frame import STEP_LIMIT, Frame
 from pillars.queue.gate import GateKeeper
-from pillars.queue.upkeep import Pruner
+from pillars.queue.upkeep import Pruner, Rescuer
 from pillars.telemetry.endpoints import OpsServer, ops_routes
 from pillars.telemetry.tracing import attempt_spans
 from pillars.worker.worker import Worker
@@ -79,6 +79,7 @@ async def _work(frame: Frame, app: App) -> None:
     frame.listen(JOBS_CHANNEL, worker.notified)
     frame.loop("prune", pruner.step)
     frame.loop("gates", gate_keeper.step)
+    frame.loop("rescue", Rescuer(upkeep, frame.events).step)
     await frame.until_stopped()
     if frame.heart is not None:
         await frame.bounded("leaving", frame.heart.call(membership.begin_leave()))

@@ -15,7 +15,7 @@ from pillars.db.connection import fetch
 from pillars.ground.errors import PillarsError
 from pillars.queue.gate import Gate
 from pillars.queue.jobs import SQL
-from pillars.queue.lanes import CLAIM, CLAIM_ON, NEXT_DUE, NEXT_DUE_ON, Lanes
+from pillars.queue.lanes import CLAIM, CLAIM_ON, NEXT_DUE, NEXT_DUE_ON, Lanes, Pages, Place
 from pillars.queue.limits import Limits
 from pillars.queue.states import JobId, JobState
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Claims in a row that find jobs whose concurrency keys have no room.
 _LONGEST_LINE = 20
 _TRIES = 5
+_RETURN, _PAGE = Pages("give_back_others"), 5_000
 
 
 class BusyRowError(PillarsError):
@@ -207,8 +208,15 @@ class Claims:
         They are jobs of a claim that was committed and whose answer never arrived. Not to be called
         while a claim is under way.
         """
-        params = {"worker_id": worker_id, "held": list(held)}
-        return len(await self._link.fetch(SQL["give_back_others"], params))
+        params = {"worker_ids": [worker_id], "held": list(held), "limit": _PAGE}
+        count, places = 0, None
+        while True:
+            statement, lanes = _RETURN.page(places)
+            rows = await self._link.fetch(statement, params | lanes)
+            places = [Place(*place) for is_job, *place in rows if not is_job]
+            count += len(rows) - len(places)
+            if not places:
+                return count
 
     async def _claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
         look, began = self._lanes.look(), self._clock.monotonic()

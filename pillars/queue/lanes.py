@@ -12,13 +12,13 @@ time allows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.db.statements import composed
 from pillars.queue.jobs import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from pillars.db.statements import Statement
@@ -38,6 +38,45 @@ def _over(lanes: str, name: str) -> Statement:
 CLAIM, CLAIM_ON = _over("all_lanes", "claim"), _over("known_lanes", "claim")
 NEXT_DUE, NEXT_DUE_ON = _over("all_lanes", "next_due"), _over("known_lanes", "next_due")
 DEPTH = _over("all_lanes", "depth")
+
+
+class Place(NamedTuple):
+    """How far somebody has come in a lane: a job of it."""
+
+    queue: str
+    priority: int
+    run_at: datetime
+    id: int
+
+
+class Pages:
+    """A statement that looks at each lane from its front on, page by page."""
+
+    def __init__(self, name: str) -> None:
+        """Take the statement of this name, which goes on after the part `held_in_page`."""
+        self._first, self._next = (
+            composed(
+                f"{name} of {lanes}",
+                SQL[name].index,
+                composed("", None, SQL[lanes], SQL["held_in_page"]),
+                SQL[name],
+            )
+            for lanes in ("all_lanes", "known_lanes")
+        )
+
+    def page(self, places: Sequence[Place] | None) -> tuple[Statement, dict[str, Any]]:
+        """Return the statement, and its lanes, for the page after these places; None: the first."""
+        return (self._first, {}) if places is None else (self._next, columns(places))
+
+
+def columns(places: Sequence[Place]) -> dict[str, list[Any]]:
+    """Return the parameters that name lanes and the places in them."""
+    return {
+        "lane_queues": [place.queue for place in places],
+        "lane_priorities": [place.priority for place in places],
+        "from_run_at": [place.run_at for place in places],
+        "from_ids": [place.id for place in places],
+    }
 
 
 class Lanes:
@@ -72,9 +111,4 @@ class Lanes:
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the parameters that name the known lanes and the places in them."""
-        return {
-            "lane_queues": [queue for queue, _ in self._places],
-            "lane_priorities": [priority for _, priority in self._places],
-            "from_run_at": [run_at for run_at, _ in self._places.values()],
-            "from_ids": [job_id for _, job_id in self._places.values()],
-        }
+        return columns([Place(*lane, *place) for lane, place in self._places.items()])

@@ -448,31 +448,85 @@ WHERE jobs.ctid = ANY(ARRAY(
   AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
 RETURNING jobs.id
 
+-- name: held_in_page
+-- A further part, after the lanes: which jobs in the next page of each lane some workers run. Claimed
+-- jobs were due, and lie near a lane's front; no index tells who runs what, since a claim would have
+-- to write it. The ten minutes are for a clock that was set back.
+, page AS MATERIALIZED (
+    SELECT places.queue, places.priority, found.*
+    FROM places, LATERAL (
+        (SELECT run_at, id, gate, state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[]) AS held
+         FROM pillars.jobs
+         WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
+           AND gate = 'open' AND (run_at, id) > (places.run_at, places.id)
+           AND run_at <= now() + interval '10 minutes'
+         ORDER BY run_at, id LIMIT %(limit)s)
+        UNION ALL
+        -- Those that hold a key or count against a limit run, so they are few: all at the first page.
+        (SELECT run_at, id, gate, worker_id = ANY(%(worker_ids)s::uuid[])
+         FROM pillars.jobs
+         WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
+           AND gate = 'holding' AND places.id = 0)
+    ) AS found
+), further AS (
+    SELECT DISTINCT ON (queue, priority) queue, priority, run_at, id
+    FROM (
+        SELECT *, count(*) OVER (PARTITION BY queue, priority) AS jobs FROM page WHERE gate = 'open'
+    ) AS counted
+    WHERE jobs = %(limit)s
+    ORDER BY queue, priority, run_at DESC, id DESC
+)
+
 -- name: give_back_others
--- Return the jobs this worker runs by the table but not by its own knowledge: their claim was
--- committed and its answer lost.
+-- Return the jobs a worker runs by the table but not by its own knowledge: their claim was committed
+-- and its answer lost. Returns them, and the places where to go on.
 -- index: jobs_ready
-UPDATE pillars.jobs
-SET state = 'available', gate = 'open', worker_id = NULL, started_at = NULL, attempt = attempt - 1
-WHERE finished_at IS NULL AND state = 'running' AND worker_id = %(worker_id)s
-  AND id <> ALL(%(held)s::bigint[])
-RETURNING id
+, returned AS (
+    UPDATE pillars.jobs
+    SET state = 'available', gate = 'open', worker_id = NULL, started_at = NULL, attempt = attempt - 1
+    -- By id: a row that is just being changed must not be missed.
+    WHERE id = ANY(ARRAY(SELECT id FROM page WHERE held AND id <> ALL(%(held)s::bigint[])))
+      AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])
+    RETURNING id
+)
+SELECT true, NULL::text, NULL::smallint, NULL::timestamptz, id FROM returned
+UNION ALL SELECT false, queue, priority, run_at, id FROM further
 
 -- name: rescue
 -- Put the running jobs of lost workers back; one that outlived too many workers is dead. Returns
--- for each whether it is dead, and what it was.
+-- them, for each whether it is dead and what it was, and the places where to go on.
 -- index: jobs_ready
-UPDATE pillars.jobs
-SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_state
-                 ELSE 'available' END,
-    finished_at = CASE WHEN rescues + 1 >= %(most_rescues)s THEN now() END,
-    worker_id = CASE WHEN rescues + 1 >= %(most_rescues)s THEN worker_id END,
-    gate = 'open',
-    expires_at = NULL,
-    rescues = rescues + 1,
-    error = %(error)s
-WHERE finished_at IS NULL AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])
-RETURNING state = 'dead', id, type, queue, attempt, schedule
+, rescued AS (
+    UPDATE pillars.jobs
+    SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_state
+                     ELSE 'available' END,
+        finished_at = CASE WHEN rescues + 1 >= %(most_rescues)s THEN now() END,
+        worker_id = CASE WHEN rescues + 1 >= %(most_rescues)s THEN worker_id END,
+        gate = 'open',
+        expires_at = NULL,
+        rescues = rescues + 1,
+        error = %(error)s
+    WHERE id = ANY(ARRAY(SELECT id FROM page WHERE held))
+      AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])
+    RETURNING state = 'dead' AS dead, id, type, queue, attempt, schedule
+)
+SELECT true, queue, NULL::smallint, NULL::timestamptz, id, dead, type, attempt, schedule FROM rescued
+UNION ALL SELECT false, queue, priority, run_at, id, NULL, NULL, NULL, NULL FROM further
+
+-- name: leave_to_rescuer
+-- Workers whose jobs were not all looked through when they were lost.
+INSERT INTO pillars.lost_workers (id) SELECT * FROM unnest(%(worker_ids)s::uuid[])
+ON CONFLICT (id) DO NOTHING
+
+-- name: take_lost_workers
+-- The workers whose jobs are to be looked for, for whoever asks first in half a minute.
+UPDATE pillars.lost_workers SET taken_at = clock_timestamp()
+WHERE taken_at IS NULL OR taken_at < clock_timestamp() - interval '30 seconds'
+RETURNING id
+
+-- name: forget_lost_workers
+-- All jobs of these workers are back.
+DELETE FROM pillars.lost_workers WHERE id = ANY(%(worker_ids)s::uuid[])
 
 -- name: prune
 -- Delete expired jobs among the next page of ids; returns how many, where the page ended (NULL at

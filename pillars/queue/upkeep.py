@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.db.connection import fetch
-from pillars.ground.events import JobLost, JobsPruned
+from pillars.ground.events import JobLost, JobsPruned, JobsRescued
 from pillars.queue.jobs import SQL
+from pillars.queue.lanes import Pages, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
     from psycopg import AsyncConnection
 
     from pillars.db.database import Link
+    from pillars.db.statements import Statement
     from pillars.ground.events import Emit
 
 # A job that outlived this many workers kills them: it is dead and does no more harm.
@@ -24,6 +27,10 @@ PRUNE_PAGE = 5_000
 _PRUNE_LOCK = 0x7072756E65
 _BETWEEN_PAGES = 0.2
 _BETWEEN_ROUNDS = 30.0
+_RESCUE = Pages("rescue")
+# Jobs of each lane.
+_FIRST_LOOK, _RESCUE_PAGE = 1_000, 5_000
+_LOOK_EVERY, _BETWEEN_LOOKS = 1.0, 0.01
 
 
 class Rescued(NamedTuple):
@@ -37,19 +44,75 @@ async def rescue(connection: AsyncConnection[Any], lost_workers: Sequence[UUID])
     """Put the running jobs of lost workers back on the queue, in the caller's transaction.
 
     Their attempt does not count as a failure, but a job that was lost with MOST_RESCUES workers
-    becomes dead.
+    becomes dead. The caller holds locks that others wait for, so this looks at the front of each
+    lane only; where more jobs are due, the `Rescuer` of any worker looks at the rest.
     """
-    rows = await fetch(
-        connection,
-        SQL["rescue"],
+    rescued, places = await _rescue(
+        partial(fetch, connection), lost_workers, None, limit=_FIRST_LOOK
+    )
+    if places:
+        await fetch(connection, SQL["leave_to_rescuer"], {"worker_ids": list(lost_workers)})
+    return rescued
+
+
+class Rescuer:
+    """Looks page by page for the jobs of lost workers that the first look did not reach."""
+
+    def __init__(self, link: Link, emit: Emit) -> None:
+        """Look over this link; `emit` receives JobsRescued and JobLost."""
+        self._link = link
+        self._emit = emit
+        self._workers: list[UUID] = []
+        self._places: list[Place] | None = None
+
+    async def step(self) -> float:
+        """Look at one page of each lane; returns the seconds until the next.
+
+        A worker that fails in between begins anew half a minute later, or another does.
+        """
+        if not self._workers:
+            self._workers = [row[0] for row in await self._link.fetch(SQL["take_lost_workers"])]
+            self._places = None
+        if not self._workers:
+            return _LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
+        workers, self._workers = self._workers, []
+        rescued, places = await _rescue(self._link.fetch, workers, self._places, limit=_RESCUE_PAGE)
+        if places:
+            self._workers, self._places = workers, places
+        else:
+            await self._link.fetch(SQL["forget_lost_workers"], {"worker_ids": workers})
+        if rescued.returned:
+            self._emit(JobsRescued(rescued.returned))
+        for event in rescued.dead:
+            self._emit(event)
+        return _BETWEEN_LOOKS if places else 0.0
+
+
+async def _rescue(
+    run: Callable[[Statement, Mapping[str, Any]], Awaitable[Sequence[tuple[Any, ...]]]],
+    workers: Sequence[UUID],
+    places: Sequence[Place] | None,
+    limit: int,
+) -> tuple[Rescued, list[Place]]:
+    """Rescue what a page of each lane holds; return where the next begins, empty at the end."""
+    statement, lanes = _RESCUE.page(places)
+    rows = await run(
+        statement,
         {
-            "worker_ids": list(lost_workers),
+            "worker_ids": list(workers),
             "most_rescues": MOST_RESCUES,
             "error": "the worker that ran this job gave no sign of life any more",
+            "limit": limit,
+            **lanes,
         },
     )
-    dead = [JobLost(*job) for is_dead, *job in rows if is_dead]
-    return Rescued(len(rows) - len(dead), dead)
+    jobs = [row[1:] for row in rows if row[0]]
+    dead = [
+        JobLost(job_id, type_, queue, attempt, schedule)
+        for queue, _, _, job_id, is_dead, type_, attempt, schedule in jobs
+        if is_dead
+    ]
+    return Rescued(len(jobs) - len(dead), dead), [Place(*row[1:5]) for row in rows if not row[0]]
 
 
 async def remove_jobs(link: Link, queue: str, limit: int) -> bool:

@@ -20,6 +20,7 @@ from pillars.ground.events import (
     JobFinished,
     JobLost,
     JobsPruned,
+    JobsRescued,
     JobsReturned,
     JobStopping,
     LoopFailed,
@@ -305,6 +306,11 @@ def _jobs_returned(event: JobsReturned) -> Words:
     return INFO, f"returned {event.count:,} {plural(event.count, 'job')} that had not started"
 
 
+def _jobs_rescued(event: JobsRescued) -> Words:
+    jobs = plural(event.count, "job")
+    return WARNING, f"{event.count:,} more {jobs} of lost workers went back to the queue"
+
+
 def _jobs_pruned(event: JobsPruned) -> Words:
     return DEBUG, f"pruned {event.count:,} finished {plural(event.count, 'job')}"
 
@@ -339,6 +345,7 @@ _WRITERS: dict[type[Worded], Callable[[Any], Words | None]] = {
     JobLost: _job_lost,
     JobStopping: _job_stopping,
     FinishRefused: _finish_refused,
+    JobsRescued: _jobs_rescued,
     JobsReturned: _jobs_returned,
     JobsPruned: _jobs_pruned,
 }

@@ -23,7 +23,7 @@ from pillars.cron.firing import FIRE, FIRE_AND_CANCEL
 from pillars.cron.life import FIRE_BY_HAND
 from pillars.db.connection import conninfo
 from pillars.db.statements import Statement, load_statements
-from pillars.queue.lanes import CLAIM, CLAIM_ON, DEPTH, NEXT_DUE, NEXT_DUE_ON
+from pillars.queue.lanes import CLAIM, CLAIM_ON, DEPTH, NEXT_DUE, NEXT_DUE_ON, Pages
 from tests.conftest import TEMPLATE, database_url
 
 if TYPE_CHECKING:
@@ -37,7 +37,13 @@ PARTS = {
     "move_cursors", "insert_ticks", "cancel_overlapped", "count_fired", "tick_by_hand",
     "tell_by_hand", "ticks_of_backfill", "backfill_ticks", "count_backfilled",
     "all_lanes", "known_lanes", "claim", "next_due", "depth",
+    "held_in_page", "give_back_others", "rescue",
 }  # fmt: skip
+PAGES = {
+    statement.name: statement
+    for name in ("give_back_others", "rescue")
+    for statement, _ in (Pages(name).page(None), Pages(name).page([]))
+}
 LANES = {"claim": CLAIM, "claim_on": CLAIM_ON, "next_due": NEXT_DUE, "next_due_on": NEXT_DUE_ON}
 HOT = {
     *LANES,
@@ -195,7 +201,7 @@ def every_statement() -> dict[str, Statement]:
                 assert name not in found
                 found[name] = statement
     whole = (FIRE, FIRE_AND_CANCEL, FIRE_BY_HAND, BACKFILL)
-    return found | {each.name: each for each in whole} | LANES | {"depth": DEPTH}
+    return found | {each.name: each for each in whole} | LANES | PAGES | {"depth": DEPTH}
 
 
 STATEMENTS = every_statement()

@@ -197,6 +197,14 @@ CREATE TABLE pillars.queues (
     updated_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 30);
 
+-- Workers that were lost while more jobs were due than one look takes in: the rest of theirs are
+-- still to be found and put back.
+CREATE TABLE pillars.lost_workers (
+    id        uuid PRIMARY KEY,
+    lost_at   timestamptz NOT NULL DEFAULT now(),
+    taken_at  timestamptz
+);
+
 -- Enqueue from any language, inside the caller's own transaction:
 --   SELECT pillars.enqueue('mail.welcome', '{"to": "a@example.org"}');
 -- Returns the job's id; with a unique_key that is taken, the id of the job that holds it, or NULL if

@@ -122,8 +122,9 @@ SELECT pg_advisory_xact_lock(%(lock)s)
 SELECT pg_try_advisory_xact_lock(%(lock)s)
 
 -- name: current_set
--- The set of schedule files in force.
-SELECT sequence, digest, texts, revision FROM pillars.schedule_sets ORDER BY sequence DESC LIMIT 1
+-- The set of schedule files in force, and for how many seconds it has been.
+SELECT sequence, digest, texts, revision, extract(epoch FROM now() - applied_at)::float8
+FROM pillars.schedule_sets ORDER BY sequence DESC LIMIT 1
 
 -- name: sources_in_force
 -- Whether there are schedules of files, and whether there are schedules in code.

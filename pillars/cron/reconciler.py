@@ -6,7 +6,7 @@ records its digest; replicas that hold the same files find the digest in force a
 - A running replica that sees its files change applies them.
 - A replica that starts with files that were superseded waits while any live cron holds the newer
   ones, so an old replica that restarts during a roll-out rolls nothing back; when none is left it
-  applies them, so a full roll-back works.
+  applies them, so a full roll-back works. What came into force within a lease counts as held.
 - PILLARS_SCHEDULES_REVISION, where set, orders the sets outright.
 - A directory that is empty, missing or faulty changes nothing. Only where no file was ever applied
   may the set be that of the code alone.

@@ -166,12 +166,13 @@ async def refuse_half_a_set(connection: AsyncConnection[Any], found: ScheduleSet
 
 @dataclass(frozen=True, slots=True)
 class _Current:
-    """The set in force."""
+    """The set in force; `age` in seconds."""
 
     sequence: int
     digest: str
     texts: str
     revision: int | None
+    age: float
 
 
 def _refused(turn: Turn, *faults: str) -> Outcome:
@@ -216,6 +217,10 @@ async def _judge(
     if turn.started:
         return Verdict.APPLY
     ((superseded,),) = await fetch(connection, SQL["was_in_force"], {"digest": found.digest})
-    if superseded and await holders(connection, current.digest, turn.member_id, turn.lease):
-        return Verdict.WAIT
-    return Verdict.APPLY
+    if not superseded:
+        return Verdict.APPLY
+    # Who applied it, or found it in force, says so with the next heartbeat only.
+    held = current.age < turn.lease or await holders(
+        connection, current.digest, turn.member_id, turn.lease
+    )
+    return Verdict.WAIT if held else Verdict.APPLY

@@ -130,10 +130,17 @@ class Cluster:
         return replica
 
     def kill(self, replica: Replica) -> None:
-        """Let a replica's heartbeat be older than the lease."""
+        """Let a replica be silent for longer than the lease."""
+        self.wait()
         self._sql.execute(
             "UPDATE pillars.members SET heartbeat_at = now() - interval '6 seconds' WHERE id = %s",
             (replica.member_id,),
+        )
+
+    def wait(self) -> None:
+        """Let more than a lease have passed since a set came into force."""
+        self._sql.execute(
+            "UPDATE pillars.schedule_sets SET applied_at = applied_at - interval '6 seconds'"
         )
 
     def sets(self) -> list[tuple[str, int]]:
@@ -800,6 +807,24 @@ async def test_a_process_that_ends_without_an_answer_is_an_error_of_the_step(
     monkeypatch.undo()
     await cron.reconciler.step()
     assert cluster.sets() == [("cron-1", 2)]
+
+
+async def test_what_just_came_into_force_counts_as_held_though_nobody_has_said_so_yet(
+    cluster: Cluster, database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    first, late = cluster.start(OLD), cluster.start(OLD)
+    await first.reconciler.step()
+    first.write(NEW)
+    await first.look_twice()
+    # As until the next heartbeat.
+    sql.execute("UPDATE pillars.members SET schedules_digest = NULL")
+
+    assert await late.reconciler.step() == WAIT_EVERY
+    assert await names(database) == NEW
+
+    cluster.wait()
+    assert await late.reconciler.step() == LOOK_EVERY
+    assert await names(database) == OLD
 
 
 # ---- a database that went back

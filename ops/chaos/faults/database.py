@@ -35,9 +35,9 @@ _FILL: LiteralString = (
     "CREATE TRIGGER nemesis_full BEFORE INSERT ON pillars.jobs EXECUTE FUNCTION nemesis.full()"
 )
 _FREE: LiteralString = "DROP TRIGGER nemesis_full ON pillars.jobs"
-# More than may run at once, so that each pool of connections is taken.
+# More than there are connections in the pools of two workers.
 _HOGS: LiteralString = (
-    "SELECT pillars.enqueue('nemesis.hog', '{\"seconds\": 4}') FROM generate_series(1, 24)"
+    "SELECT pillars.enqueue('nemesis.hog', '{\"seconds\": 3}') FROM generate_series(1, 12)"
 )
 _EDITION: LiteralString = (
     "SELECT max((args ->> 'edition')::bigint) FROM pillars.schedules WHERE args ? 'edition'"

@@ -90,7 +90,9 @@ def _ticks(evidence: Evidence) -> Iterator[Job]:
     for job in evidence.jobs:
         if job.fire_at is None:
             continue
-        yield job
+        # A run of missed ticks whose first one is another job begins between two instants.
+        if job.state != "missed" or job.fire_at == int(job.fire_at):
+            yield job
         if job.fire_until is not None and job.schedule in every:
             step = every[job.schedule]
             for tick in range(int(job.fire_at) + step, int(job.fire_until) + 1, step):

@@ -9,7 +9,8 @@ from uuid import UUID
 from ops.benchmarks.bench import Figure, Ground, bare
 from pillars.cluster.ring import SLOTS, RingMember, assign
 from pillars.cron.definition import parse_schedule
-from pillars.cron.ticker import BATCH, OwnTicker
+from pillars.cron.firing import BATCH
+from pillars.cron.ticker import OwnTicker
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import TicksFired
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ops.benchmarks.bench import Figure, Ground
-from pillars.cron.ticker import BATCH as FIRES
+from pillars.cron.firing import BATCH as FIRES
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import Events, JobsFinished, TicksFired
 from pillars.queue.claims import Ended, Job

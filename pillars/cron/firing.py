@@ -1,10 +1,12 @@
 """Firing: what both tickers do with the schedules they found: plan, fire, report.
 
-A fire is one statement: compare-and-swap of the version, the cursor's move, the jobs.
+A fire is one statement: compare-and-swap of the version, the cursor's move, the jobs. While the
+database does one, the next is planned.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,15 +20,18 @@ from pillars.ground.loop import describe
 from pillars.queue.jobs import SQL as QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pillars.db.database import Link
     from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
 
-# Ticks of one fire statement; a plan more may come on top. After an outage a schedule can have
-# many ticks, and a statement that meets its time limit would meet it again for ever.
-MOST_TICKS = 4_000
+# Schedules and ticks of one fire statement; a plan more may come on top. After an outage a schedule
+# can have many ticks, and a statement that meets its time limit would meet it again for ever.
+BATCH, MOST_TICKS = 1_000, 4_000
+# Statements of one poll: enough to plan one while another is under way, and over in tenths of a
+# second, for what has become due meanwhile is not among them.
+MOST_STATEMENTS = 4
 # A schedule that cannot be planned is tried again after this many seconds.
 _BROKEN_FOR = 60.0
 # So many ticks of one statement are told of one by one.
@@ -67,6 +72,14 @@ class Fired(NamedTuple):
     earliest: float
 
 
+class _Batch(NamedTuple):
+    """What one fire statement does: those it is about, their plans, its parameters."""
+
+    dues: Sequence[Due]
+    plans: Sequence[Plan]
+    params: dict[str, object]
+
+
 class Firing:
     """What both tickers do with the schedules they found: plan, fire, report."""
 
@@ -88,33 +101,62 @@ class Firing:
         return list(self._broken)
 
     async def fire(self, rows: Sequence[tuple[Any, ...]], polled_at: float) -> Fired:
-        """Fire what a poll found, as far as one statement of bounded size goes.
+        """Fire what a poll found, as far as a few statements of bounded size go.
 
         Args:
             rows: of the statements `due` or `overdue`.
             polled_at: monotonic time when the poll's answer came.
         """
         now: float = rows[0][-1]
-        dues = [Due(*row[:-1]) for row in rows]
-        plans: list[Plan] = []
-        looked_at = ticks = 0
-        while looked_at < len(dues) and ticks < MOST_TICKS:
-            plan = self._plan(dues[looked_at], now)
-            looked_at += 1
-            if plan is not None:
-                plans.append(plan)
-                ticks += len(plan.ticks)
-        if plans:
+        batches = self._batches(rows, now)
+        batch = next(batches, None)
+        told: TicksFired | None = None
+        looked_at, overdue, earliest = 0, 0, float("inf")
+        while batch is not None:
+            writing = asyncio.create_task(self._write(batch))
+            # Now it is sent; what follows is done while the database works on it.
+            await asyncio.sleep(0)
+            if told is not None:
+                self._emit(told)
+            looked_at += len(batch.dues)
+            overdue += sum(due.next_fire_at < now - _OVERDUE for due in batch.dues)
+            cursors = [each.next_fire_at for each in batch.plans if each.next_fire_at is not None]
+            earliest = min(earliest, *cursors) if cursors else earliest
+            following = next(batches, None)
+            answer = await writing
+            committed = now + self._clock.monotonic() - polled_at
+            told = self._fired(batch.plans, answer, committed) if batch.plans else None
+            batch = following
+        if told is not None:
+            self._emit(told)
+        return Fired(overdue, looked_at == len(rows), earliest)
+
+    def _batches(self, rows: Sequence[tuple[Any, ...]], now: float) -> Iterator[_Batch]:
+        """Plan what one statement takes, and the next one only when it is asked for."""
+        looked_at = 0
+        for _ in range(MOST_STATEMENTS):
+            if looked_at == len(rows):
+                return
+            dues: list[Due] = []
+            plans: list[Plan] = []
+            ticks = 0
+            while looked_at < len(rows) and len(dues) < BATCH and ticks < MOST_TICKS:
+                due = Due(*rows[looked_at][:-1])
+                dues.append(due)
+                looked_at += 1
+                plan = self._plan(due, now)
+                if plan is not None:
+                    plans.append(plan)
+                    ticks += len(plan.ticks)
             # In order of id: two replicas that fire the same schedules never wait crosswise.
             plans.sort(key=lambda plan: plan.due.id)
-            cancelling = any(plan.due.cancels for plan in plans)
-            statement = FIRE_AND_CANCEL if cancelling else FIRE
-            answer = await self._link.fetch(statement, _arrays(plans))
-            committed = now + self._clock.monotonic() - polled_at
-            self._emit(self._fired(plans, answer, committed))
-        overdue = sum(due.next_fire_at < now - _OVERDUE for due in dues)
-        cursors = (plan.next_fire_at for plan in plans if plan.next_fire_at is not None)
-        return Fired(overdue, looked_at == len(dues), min(cursors, default=float("inf")))
+            yield _Batch(dues, plans, _arrays(plans))
+
+    async def _write(self, batch: _Batch) -> Sequence[tuple[Any, ...]]:
+        if not batch.plans:
+            return ()
+        cancelling = any(plan.due.cancels for plan in batch.plans)
+        return await self._link.fetch(FIRE_AND_CANCEL if cancelling else FIRE, batch.params)
 
     def _plan(self, due: Due, now: float) -> Plan | None:
         try:

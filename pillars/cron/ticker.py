@@ -23,7 +23,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from pillars.cron.firing import Firing
+from pillars.cron.firing import BATCH, MOST_STATEMENTS, Firing
 from pillars.cron.statements import SQL
 from pillars.ground.events import PassCompleted
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
 
-BATCH = 1_000
+# Schedules of one poll.
+POLL = BATCH * MOST_STATEMENTS
 # The longest sleep of the own ticker, seconds: a new or edited schedule is noticed within it.
 WINDOW = 0.5
 SWEEP_EVERY = 1.0
@@ -97,11 +98,11 @@ class OwnTicker:
             "now": self._clock.database_now(),
             "lookahead": self._lookahead,
             "except": self._firing.broken(),
-            "limit": BATCH,
+            "limit": POLL,
             "window": WINDOW,
         }
         rows = await self._link.fetch(SQL["due"], params)
-        more = len(rows) == BATCH
+        more = len(rows) == POLL
         if rows:
             fired = await self._firing.fire(rows, self._clock.monotonic())
             self._overdue += fired.overdue
@@ -140,12 +141,12 @@ class SweepTicker:
                 "ahead_by": self._lookahead / 5 if self._lookahead > 0 else -SWEEP_LATE,
                 "late_by": SWEEP_LATE,
                 "except": self._firing.broken(),
-                "limit": BATCH,
+                "limit": POLL,
             },
         )
         if rows and not (await self._firing.fire(rows, self._clock.monotonic())).all:
             return 0.0
-        if len(rows) == BATCH:
+        if len(rows) == POLL:
             return 0.0
         took = self._clock.monotonic() - began
         slow, self._last_took = min(took, self._last_took), took

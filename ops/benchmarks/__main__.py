@@ -18,8 +18,10 @@ from rich.table import Table
 
 from ops.benchmarks.ageing import ageing
 from ops.benchmarks.bench import Figure, Ground
+from ops.benchmarks.dealing import dealing
 from ops.benchmarks.enqueueing import enqueueing
-from ops.benchmarks.firing import dealing, firing
+from ops.benchmarks.firing import firing, lived
+from ops.benchmarks.statements import stating
 from ops.benchmarks.telling import telling
 from ops.benchmarks.waking import waking
 from ops.benchmarks.working import working
@@ -35,12 +37,14 @@ _ALL = {
     "work": working,
     "latency": waking,
     "fire": firing,
+    "statements": stating,
     "ring": dealing,
     "tell": telling,
     "age": ageing,
+    "hours": lived,
 }
 # Takes minutes, so it runs when it is asked for.
-_LONG = {"age"}
+_LONG = {"age", "hours"}
 _SIZE, _ROUNDS = 50_000, 3
 _QUICK_SIZE, _QUICK_ROUNDS = 5_000, 1
 _BATCH = 5_000
@@ -69,7 +73,10 @@ def _arguments() -> argparse.Namespace:
         description="Measure the hot paths against bare SQL, side by side, on this machine.",
     )
     parser.add_argument(
-        "only", nargs="*", metavar="WHAT", help=f"of {', '.join(_ALL)}; default all but age"
+        "only",
+        nargs="*",
+        metavar="WHAT",
+        help=f"of {', '.join(_ALL)}; default all but {' and '.join(sorted(_LONG))}",
     )
     parser.add_argument("--size", type=int, default=_SIZE, metavar="N", help="jobs or schedules")
     parser.add_argument(

@@ -1,46 +1,26 @@
-"""Cron: firing a herd, looking when nothing is due, and dealing out the ring."""
+"""Cron: firing a herd, looking when nothing is due, and a table of schedules that has lived."""
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from ops.benchmarks.bench import Figure, Ground, bare
-from pillars.cluster.ring import SLOTS, RingMember, assign
-from pillars.cron.definition import parse_schedule
+from ops.benchmarks.herd import FIRE, POLL, Cron, fill
 from pillars.cron.firing import BATCH
-from pillars.cron.ticker import OwnTicker
-from pillars.ground.clock import SystemClock
-from pillars.ground.events import TicksFired
 
 if TYPE_CHECKING:
-    from pillars.db.database import Database
-    from pillars.ground.events import Event
+    from collections.abc import Sequence
 
-_ALL_SLOTS = b"\xff" * (SLOTS // 8)
-_FILL = """
-INSERT INTO pillars.schedules (name, slot, next_fire_at, timing, job, args, definition, fingerprint)
-SELECT 's' || n, hashtext('s' || n) & 4095, date_trunc('minute', now()) + interval '1 minute', %s,
-    'noop', '{"n": 1}', '{}', 'x'
-FROM generate_series(1, %s) AS n
-"""
-_POLL = """
-SELECT id, version FROM pillars.schedules
-WHERE enabled AND next_fire_at <= now() + interval '61 s' ORDER BY next_fire_at LIMIT %s
-"""
-# Compare-and-swap and insert, and nothing else: no overlap, no answer to who won.
-_FIRE = """
-WITH moved AS (
-    UPDATE pillars.schedules AS schedules
-    SET version = schedules.version + 1, last_fire_at = next_fire_at,
-        next_fire_at = next_fire_at + interval '1 minute'
-    FROM unnest(%s::bigint[], %s::integer[]) AS plan (id, version)
-    WHERE schedules.id = plan.id AND schedules.version = plan.version
-    RETURNING schedules.*
-)
-INSERT INTO pillars.jobs (schedule_id, fire_at, run_at, slot, type, queue, args, schedule)
-SELECT id, last_fire_at, last_fire_at, slot, job, queue, args, name FROM moved
+    from pillars.db.database import Database
+
+_PASSES = 200
+# A day of hours of minutes, in parts that are compared: the first hour with the last one.
+_HOURS, _MINUTES = 10, 60
+_BYTES = """
+SELECT pg_table_size('pillars.schedules'), pg_relation_size('pillars.schedules_due'),
+    pg_relation_size('pillars.schedules_pkey')
 """
 
 
@@ -48,73 +28,82 @@ async def firing(ground: Ground) -> list[Figure]:
     """One cron's ticker; bare is the same table work with the plan already made."""
     fires = Figure("fire a herd", "fires/s", goal=">= 0.8 of bare compare-and-swap and insert")
     cpu = Figure("fire a herd, CPU of the cron", "us/fire")
-    poll = Figure(
-        f"pass with nothing due, {ground.size:,} schedules", "ms", goal="<= 0.1 ms a poll"
-    )
+    pause = Figure(f"pass with nothing due, {ground.size:,} schedules", "ms")
     for number in range(ground.rounds):
         ground.tell(f"fire, round {number + 1}")
         async with ground.database() as database:
             fires.bare.append(_bare(database, ground.size))
         async with ground.database() as database:
-            rate, seconds, pause = await _ours(database, ground.size)
-        fires.ours.append(rate)
-        cpu.ours.append(1e6 * seconds / ground.size)
-        poll.ours.append(1e3 * pause)
-    return [fires, cpu, poll]
+            fill(database, ground.size)
+            cron = Cron(database)
+            began, used = time.perf_counter(), time.process_time()
+            await cron.fire(ground.size)
+            fires.ours.append(ground.size / (time.perf_counter() - began))
+            cpu.ours.append(1e6 * (time.process_time() - used) / ground.size)
+            pause.ours.append(await _pause(cron))
+    return [fires, cpu, pause]
 
 
-async def dealing(ground: Ground) -> list[Figure]:
-    """The map of the ring when one more member joins 64."""
-    figure = Figure("assign 4,096 slots when a 65th member joins", "ms", goal="< 100 ms")
-    members = [RingMember(UUID(int=n), f"cron-{n}") for n in range(65)]
-    before = assign([None] * SLOTS, members[:64])
-    for _ in range(ground.rounds):
-        began = time.perf_counter()
-        assign(before, members)
-        figure.ours.append(1e3 * (time.perf_counter() - began))
-    return [figure]
+async def lived(ground: Ground) -> list[Figure]:
+    """Ten hours of a fire a minute each, as fast as it goes; the reference is the first hour.
+
+    Jobs are taken away hour by hour, as workers and pruning do: what is looked at here is the table
+    of schedules. Vacuum gets minutes where it would have hours.
+    """
+    size = ground.size // 5
+    pace = Figure(f"fires/s in hour {_HOURS} of {size:,} schedules", "fires/s", goal=">= 0.8")
+    pause = Figure("pass with nothing due, after them", "ms", goal="<= 1.2")
+    names = ("table", "index of what is due", "primary key")
+    bloat = [Figure(f"bytes of the schedules' {name}", "MB") for name in names]
+    for number in range(ground.rounds):
+        async with ground.database() as database:
+            fill(database, size)
+            cron = Cron(database)
+            start = datetime.now(UTC).replace(second=0, microsecond=0)
+            rates, pauses, sizes = [], [], [_sizes(database)]
+            for hour in range(_HOURS):
+                ground.tell(f"ten hours, round {number + 1}: hour {hour + 1}")
+                rates.append(await _hour(cron, start + timedelta(hours=hour), size))
+                pauses.append(await _pause(cron))
+                sizes.append(_sizes(database))
+                with bare(database) as connection:
+                    connection.execute("TRUNCATE pillars.jobs")
+        pace.ours.append(rates[-1])
+        pace.bare.append(rates[0])
+        pause.ours.append(pauses[-1])
+        pause.bare.append(pauses[0])
+        for figure, first, last in zip(bloat, sizes[1], sizes[-1], strict=True):
+            figure.ours.append(last / 1e6)
+            figure.bare.append(first / 1e6)
+    return [pace, pause, *bloat]
 
 
-def _fill(database: Database, size: int) -> None:
-    timing = parse_schedule({"name": "s", "job": "noop", "cron": "* * * * *"}).timing.encode()
+async def _hour(cron: Cron, start: datetime, size: int) -> float:
+    began = time.perf_counter()
+    for minute in range(_MINUTES):
+        cron.clock.now = start + timedelta(minutes=minute)
+        await cron.fire(size)
+    return size * _MINUTES / (time.perf_counter() - began)
+
+
+async def _pause(cron: Cron) -> float:
+    await cron.step()
+    began = time.perf_counter()
+    for _ in range(_PASSES):
+        await cron.step()
+    return 1e3 * (time.perf_counter() - began) / _PASSES
+
+
+def _sizes(database: Database) -> Sequence[int]:
     with bare(database) as connection:
-        connection.execute(_FILL, (timing, size))
-        connection.execute("VACUUM ANALYZE pillars.schedules")
+        return connection.execute(_BYTES).fetchone() or ()
 
 
 def _bare(database: Database, size: int) -> float:
-    _fill(database, size)
+    fill(database, size)
     began = time.perf_counter()
     with bare(database) as connection:
         connection.execute("SET enable_seqscan = off")
-        while rows := connection.execute(_POLL, (BATCH,)).fetchall():
-            connection.execute(_FIRE, ([row[0] for row in rows], [row[1] for row in rows]))
+        while rows := connection.execute(POLL, (BATCH,)).fetchall():
+            connection.execute(FIRE, ([row[0] for row in rows], [row[1] for row in rows]))
     return size / (time.perf_counter() - began)
-
-
-async def _ours(database: Database, size: int) -> tuple[float, float, float]:
-    """Return fires a second, CPU seconds, and seconds of a pass with nothing due."""
-    _fill(database, size)
-    fired = 0
-
-    def count(event: Event) -> None:
-        nonlocal fired
-        if isinstance(event, TicksFired):
-            fired += sum(event.outcomes.values())
-
-    ticker = OwnTicker(
-        database.link("ticker"),
-        slots=lambda: _ALL_SLOTS,
-        progressed=lambda: None,
-        lookahead=61.0,
-        emit=count,
-        clock=SystemClock(),
-    )
-    began, cpu = time.perf_counter(), time.process_time()
-    while fired < size:
-        await ticker.step()
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    began = time.perf_counter()
-    for _ in range(100):
-        await ticker.step()
-    return size / seconds, cpu, (time.perf_counter() - began) / 100

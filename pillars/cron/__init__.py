@@ -12,8 +12,8 @@ First pure functions of values. Read in this order; each module needs only those
 - `fields`: the keys of a schedule, declared once for loader, schema and documentation.
 - `definition`: `Timing` and `Schedule`, and how a mapping becomes one.
 - `fires`: the next tick, with the rule for clock changes.
-- `texts`, `yaml_scalars`, `yaml_marks`, `files`: a directory of YAML files, each fault with its
-  line.
+- `texts`, `yaml_scalars`, `yaml_marks`, `reading`, `files`: a directory of YAML files, each fault
+  with its line; `elsewhere`: large ones are read in several processes.
 - `code`: schedules written in an application; they and the files are one set.
 - `schema`: the JSON Schema for editors.
 - `plan`: what to enqueue for a schedule that is due.
@@ -22,8 +22,7 @@ Then, on the database:
 
 - `ticker`: fires what is due.
 - `changes`: what every change does with the ticks of a schedule; `edits`, `book`: definitions, and
-  how a set of them is applied; `turn`, `elsewhere`, `reconciler`: keep the book equal to a
-  directory.
+  how a set of them is applied; `turn`, `reconciler`: keep the book equal to a directory.
 - `bulk`: very many schedules of a few patterns, for load tests.
 - `life`: pause, resume, remove, fire by hand; `backfill`: past ticks; `history`: what became of
   the ticks; `upcoming`: the next ones.

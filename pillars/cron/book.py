@@ -150,6 +150,7 @@ async def reconcile(
     Raises:
         ScheduleConflictError: names that belong to another source; nothing is changed.
     """
+    await fetch(connection, SQL["allow_pauses"])
     sources = _sources(code)
     in_code = code or ()
     places: dict[str, Place] = {

@@ -14,7 +14,7 @@ from pillars.cron.expression import parse_cron
 from pillars.cron.faults import ScheduleError
 from pillars.cron.files import ScheduleSet, digest_of, load_directory
 from pillars.cron.progress import nobody
-from pillars.cron.texts import FileFault, NoDirectoryError, ScheduleFilesError, digest_of_texts
+from pillars.cron.texts import FileFault, NoDirectoryError, ScheduleFilesError, digest_of_directory
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def load_set(directory: Path, code: ScheduleSet | None, told: Told = nobody) -> 
 
 def texts_of_set(directory: Path, code: ScheduleSet | None) -> str | None:
     """Return the `texts` of the set without reading what the files say; None where that fails."""
-    texts = digest_of_texts(directory)
+    texts = digest_of_directory(directory)
     return texts if texts is None or code is None else _with_code(texts, code)
 
 

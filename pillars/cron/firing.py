@@ -150,7 +150,7 @@ class Firing:
                     ticks += len(plan.ticks)
             # In order of id: two replicas that fire the same schedules never wait crosswise.
             plans.sort(key=lambda plan: plan.due.id)
-            yield _Batch(dues, plans, _arrays(plans))
+            yield _Batch(dues, plans, parameters(plans))
 
     async def _write(self, batch: _Batch) -> Sequence[tuple[Any, ...]]:
         if not batch.plans:
@@ -204,13 +204,8 @@ class Firing:
         )
 
 
-def _is_plain(plan: Plan) -> bool:
-    """Tell whether all there is to write is the last tick, to be run at its time."""
-    tick = plan.ticks[0]
-    return len(plan.ticks) == 1 and tick.state == AVAILABLE and tick.run_at == tick.fire_at
-
-
-def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
+def parameters(plans: Sequence[Plan]) -> dict[str, object]:
+    """Return the parameters of the fire statement."""
     plain = [_is_plain(plan) for plan in plans]
     ticks = [
         (plan.due.id, tick)
@@ -235,3 +230,9 @@ def _arrays(plans: Sequence[Plan]) -> dict[str, object]:
         "ticks": [tick.ticks for _, tick in ticks],
         "fire_until": [tick.fire_until for _, tick in ticks],
     }
+
+
+def _is_plain(plan: Plan) -> bool:
+    """Tell whether all there is to write is the last tick, to be run at its time."""
+    tick = plan.ticks[0]
+    return len(plan.ticks) == 1 and tick.state == AVAILABLE and tick.run_at == tick.fire_at

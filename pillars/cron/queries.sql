@@ -151,6 +151,11 @@ RETURNING sequence
 SELECT name, id, fingerprint, source, origin FROM pillars.schedules
 WHERE name = ANY(%(names)s::text[])
 
+-- name: allow_pauses
+-- Let the client compute for up to a minute in this transaction: collecting the garbage of a million
+-- schedules, on a busy machine, can take longer than a transaction may be idle.
+SELECT set_config('idle_in_transaction_session_timeout', '60000', true)
+
 -- name: names_of_sources
 -- The names that came from some sources, in order of id, a page at a time.
 -- index: schedules_pkey

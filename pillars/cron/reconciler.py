@@ -25,7 +25,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pillars.cron.changes import lock_book
-from pillars.cron.elsewhere import take_turn_elsewhere
+from pillars.cron.elsewhere import call_elsewhere
 from pillars.cron.progress import nobody
 from pillars.cron.statements import SQL
 from pillars.cron.turn import (
@@ -35,6 +35,7 @@ from pillars.cron.turn import (
     apply_set,
     in_force,
     take_turn,
+    take_turn_alone,
 )
 from pillars.ground.events import SchedulesWarned
 
@@ -156,7 +157,7 @@ class Reconciler:
         digest = await in_force(self._link, turn)
         if digest is not None:
             return Outcome(Verdict.IN_FORCE, digest)
-        return await take_turn_elsewhere(self._link.dsn, turn)
+        return await call_elsewhere(take_turn_alone, self._link.dsn, turn)
 
     def _tell(self, outcome: Outcome) -> None:
         """Pass on what is news."""

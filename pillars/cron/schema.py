@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pillars.cron.fields import DEFAULTS, SCHEDULE
-from pillars.cron.files import TOP_KEYS
+from pillars.cron.reading import TOP_KEYS
 
 if TYPE_CHECKING:
     from pillars.cron.fields import Field

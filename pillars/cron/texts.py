@@ -89,31 +89,28 @@ def text_of(file: Path) -> str:
         raise _unreadable(file, message, line, column) from None
 
 
-def digest_of_texts(path: Path) -> str | None:
-    """Return the `texts` of the set in a directory without reading what they say.
+def digest_of_text(file: Path, text: str) -> bytes:
+    """Return a digest of a file's name and text."""
+    return hashlib.blake2b(f"{file.name}\0{text}".encode(), digest_size=16).digest()
+
+
+def digest_of_texts(texts: Iterable[bytes]) -> str:
+    """Return a hex digest of the digests of files, in their order."""
+    # Another version may read the same texts otherwise.
+    return hashlib.blake2b(
+        version("pillars").encode() + b"".join(texts), digest_size=16
+    ).hexdigest()
+
+
+def digest_of_directory(path: Path) -> str | None:
+    """Return the digest of all texts of a directory without reading what they say.
 
     None where a file cannot be read.
     """
-    texts = new_digest()
     try:
-        for file in schedule_files(path):
-            add_text(texts, file, text_of(file))
+        return digest_of_texts(digest_of_text(file, text_of(file)) for file in schedule_files(path))
     except ScheduleFilesError:
         return None
-    return texts.hexdigest()
-
-
-def new_digest() -> hashlib.blake2b:
-    """Return a digest that texts are added to."""
-    # Another version may read the same texts otherwise.
-    return hashlib.blake2b(version("pillars").encode(), digest_size=16)
-
-
-def add_text(texts: hashlib.blake2b, file: Path, text: str) -> None:
-    """Add a file's name and text to a digest."""
-    data = text.encode()
-    texts.update(f"\0{file.name}\0{len(data)}\0".encode())
-    texts.update(data)
 
 
 def _unreadable(

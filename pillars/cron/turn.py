@@ -15,8 +15,10 @@ from pillars.cron.progress import nobody
 from pillars.cron.statements import SQL
 from pillars.cron.texts import ScheduleFilesError
 from pillars.db.connection import fetch
+from pillars.db.database import Database
 from pillars.ground.errors import PillarsError
 from pillars.ground.events import SchedulesApplied, SchedulesRefused, SchedulesWaiting
+from pillars.ground.events import nobody as no_listener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pillars.cron.progress import Told
     from pillars.db.database import Link
     from pillars.ground.events import Event
+    from pillars.ground.settings import Secret
 
 
 class Verdict(StrEnum):
@@ -94,6 +97,19 @@ async def take_turn(link: Link, turn: Turn) -> Outcome:
     done = verdict in (Verdict.IN_FORCE, Verdict.APPLY) and not isinstance(event, SchedulesRefused)
     digest = found.digest if done else None
     return Outcome(verdict, digest, tuple(map(str, found.lints)), event)
+
+
+def take_turn_alone(dsn: Secret, turn: Turn) -> Outcome:
+    """Do the same in a process that does nothing else."""
+
+    async def take() -> Outcome:
+        database = Database(dsn, f"pillars {turn.applied_by}", no_listener)
+        try:
+            return await take_turn(database.link("files"), turn)
+        finally:
+            await database.close()
+
+    return asyncio.run(take())
 
 
 async def in_force(link: Link, turn: Turn) -> str | None:

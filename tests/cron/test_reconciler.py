@@ -772,7 +772,7 @@ async def test_a_large_set_that_is_in_force_is_known_by_its_texts_and_not_read(
     async def never(*_: object) -> None:
         raise AssertionError("it was read")
 
-    monkeypatch.setattr(reconciler, "take_turn_elsewhere", never)
+    monkeypatch.setattr(reconciler, "call_elsewhere", never)
     await second.reconciler.step()
 
     assert second.held == first.held

@@ -6,9 +6,9 @@ from time import process_time
 
 import pytest
 
-from pillars.cron import yaml_marks
+from pillars.cron import files, yaml_marks
 from pillars.cron.files import digest_of, load_directory
-from pillars.cron.texts import LARGEST_FILE, ScheduleFilesError, digest_of_texts
+from pillars.cron.texts import LARGEST_FILE, ScheduleFilesError, digest_of_directory
 
 ONE = "schedules:\n  - {name: a, every: 5m, job: x}\n"
 
@@ -344,14 +344,14 @@ def test_texts_change_with_a_comment_and_the_digest_does_not(tmp_path: Path) -> 
     assert after.texts != before.texts
 
 
-def test_the_digest_of_texts_needs_no_reading_of_what_they_say(tmp_path: Path) -> None:
+def test_the_digest_of_directory_needs_no_reading_of_what_they_say(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("schedules:\n  - {name: a, every: 1h, job: noop}\n")
     (tmp_path / "b.yaml").write_text("schedules: []\n")
-    told = digest_of_texts(tmp_path)
+    told = digest_of_directory(tmp_path)
     (tmp_path / "b.yaml").rename(tmp_path / "c.yaml")
 
-    assert told != digest_of_texts(tmp_path) == load_directory(tmp_path).texts
-    assert digest_of_texts(tmp_path / "nowhere") is None
+    assert told != digest_of_directory(tmp_path) == load_directory(tmp_path).texts
+    assert digest_of_directory(tmp_path / "nowhere") is None
 
 
 def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
@@ -362,3 +362,30 @@ def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
     load_directory(tmp_path, lambda *news: heard.append(news))
 
     assert heard == [("read", 1, 2), ("read", 2, 2)]
+
+
+def test_large_directories_are_read_by_several_processes_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        lines = [f"  - {{name: s{number}-{n}, every: 1h, job: noop}}\n" for n in range(10)]
+        (tmp_path / f"{number}.yaml").write_text("schedules:\n" + "".join(lines))
+    alone = load_directory(tmp_path)
+    monkeypatch.setattr(files, "_LARGE", 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+
+    assert load_directory(tmp_path) == alone
+
+
+def test_faults_are_the_same_whichever_process_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(ONE)
+    (tmp_path / "b.yaml").write_text("schedules:\n  - {name: b, evry: 5m, job: x}\n")
+    (tmp_path / "c.yaml").write_text(ONE)
+    alone = faults_of(tmp_path)
+    monkeypatch.setattr(files, "_LARGE", 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+    assert faults_of(tmp_path) == alone
+    assert "c.yaml:2:6: the name 'a' is already used in a.yaml:2" in alone

@@ -37,7 +37,8 @@ def test_the_benchmarks_run_and_write_down_every_round(tmp_path: Path) -> None:
     assert {figure["unit"] for figure in figures if not figure["ours"][0] > 0} == {"slots"}
     assert [figure["name"] for figure in figures if figure["ratio"] is not None] == [
         "enqueue in bulk",
-        "enqueue one by one",
+        "enqueue one by one, awaited",
+        "enqueue one by one, blocking",
         "1 worker process, jobs done",
         "2 worker processes, jobs done",
         "fire a herd",

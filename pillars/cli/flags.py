@@ -15,6 +15,7 @@ _DIGITS = 18
 _MANY = 10_000
 _HIGHEST_PORT = 65_535
 _MOST_DAYS = 366
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives the type no public name
 
@@ -134,11 +135,14 @@ def days(text: str) -> int:
 
 
 def day(text: str) -> date:
-    """Read a date."""
+    """Read a date of the years in which schedules fire."""
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2026-10-25") from None
+    if not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        raise argparse.ArgumentTypeError(f"{text!r} is not in the years 1970 to 2999")
+    return found
 
 
 def svg(text: str) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pillars.cli.output import write_file
 from pillars.cron.imports.celery import read_beat_schedule
 from pillars.cron.imports.celery_source import SCHEDULES, read_celery
 from pillars.cron.imports.crontab import read_crontab
@@ -137,19 +138,9 @@ def _finish(imported: Imported, arguments: argparse.Namespace, source: str) -> i
     if output is None:
         print(text, end="")
     else:
-        _write(output, text, force=arguments.force)
+        write_file(output, text, overwrite=arguments.force)
     notes = _summarise(imported, output)
     return int(bool(notes) and arguments.strict)
-
-
-def _write(output: Path, text: str, *, force: bool) -> None:
-    try:
-        with output.open("w" if force else "x", encoding="utf-8") as opened:
-            opened.write(text)
-    except FileExistsError:
-        raise ImportSourceError(f"{output} is there already; --force overwrites it") from None
-    except OSError as error:
-        raise ImportSourceError(f"{output}: cannot be written: {error.strerror}") from None
 
 
 def _summarise(imported: Imported, output: Path | None) -> int:

@@ -172,8 +172,9 @@ def _tell_unknown(type_: str, registry: Registry, app: str | None) -> None:
 def _args(text: str) -> dict[str, object]:
     try:
         args = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"--args is not JSON ({error}): write --args '{{\"key\": 1}}'") from None
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UsageError(f"--args is not JSON ({why}): write --args '{{\"key\": 1}}'") from None
     if not isinstance(args, dict):
         raise UsageError("--args is not a JSON object: write --args '{\"key\": 1}'")
     return args

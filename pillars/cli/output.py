@@ -1,4 +1,4 @@
-"""Tables for people, JSON for scripts."""
+"""Tables for people, JSON for scripts, and files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pillars.ground.errors import PillarsError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,6 +22,25 @@ if TYPE_CHECKING:
 
 _WIDE = 400
 QUEUE_HEADINGS = ("QUEUE", "AVAILABLE", "SCHEDULED", "RUNNING", "FAILED", "OLDEST", "LIMITS")
+
+
+class UnwritableFileError(PillarsError):
+    """A file cannot be written."""
+
+
+def write_file(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a text file.
+
+    Raises:
+        UnwritableFileError: it cannot be written, or is there already and not to be overwritten.
+    """
+    try:
+        with path.open("w" if overwrite else "x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise UnwritableFileError(f"{path} is there already; --force overwrites it") from None
+    except OSError as error:
+        raise UnwritableFileError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def print_json(value: object) -> None:

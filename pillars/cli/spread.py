@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pillars.cli.context import settings_from, with_database
 from pillars.cli.files import load_code
-from pillars.cli.output import console, print_json, print_table
+from pillars.cli.output import console, print_json, print_table, write_file
 from pillars.cron.code import load_set
 from pillars.cron.spread import MINUTE, spread
 from pillars.cron.survey import Firing, firings_in_force
@@ -47,7 +47,7 @@ def show_spread(arguments: argparse.Namespace) -> int:
     firings = _firings(arguments)
     told = spread(firings, start, end, _progress if len(firings) > _MANY else iter)
     if arguments.svg is not None:
-        arguments.svg.write_text(_svg(told, zone), encoding="utf-8")
+        write_file(arguments.svg, _svg(told, zone), overwrite=True)
     if arguments.json:
         _print_json(told, end, arguments.timezone)
     else:

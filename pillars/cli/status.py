@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillars.cli.context import opened, settings_from
 from pillars.cli.output import QUEUE_HEADINGS, console, print_json, queue_rows, table
+from pillars.ground.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +23,10 @@ _MEMBER_HEADINGS = ("ROLE", "NAME", "STATE", "PID", "SLOTS", "SCHEDULES", "HEART
 
 def status(arguments: argparse.Namespace) -> int:
     """Show the state of the cluster once, or again and again with --watch."""
+    if arguments.watch and arguments.json:
+        raise UsageError(
+            "--watch is for people: with --json, call `pillars status` again and again"
+        )
     asyncio.run(_watch(arguments) if arguments.watch else _once(arguments))
     return 0
 

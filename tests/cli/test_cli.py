@@ -112,6 +112,12 @@ def test_status_tells_how_late_ticks_are(here: Shell, sql: psycopg.Connection[An
     )
 
 
+def test_status_is_watched_by_people_alone(shell: Shell) -> None:
+    assert shell.refuses("status", "--watch", "--json") == (
+        "--watch is for people: with --json, call `pillars status` again and again"
+    )
+
+
 def test_status_for_people_shows_members_and_queues(
     here: Shell, sql: psycopg.Connection[Any]
 ) -> None:
@@ -298,6 +304,8 @@ def test_what_a_job_cannot_do_now_is_a_sentence(here: Shell) -> None:
     ("flags", "sentence"),
     [
         (("--args", "{"), "--args is not JSON"),
+        (("--args", '{"a":' * 100_000), "--args is not JSON (it is nested too deeply)"),
+        (("--args", f'{{"a": {"9" * 5_000}}}'), "--args is not JSON (Exceeds the limit"),
         (("--args", "[1]"), "--args is not a JSON object: write --args '{\"key\": 1}'"),
         (("--args", '{"a": NaN}'), "args of 'log' are not a JSON object"),
         (("--args", '{"a": "\\u0000"}'), "args of 'log' hold a NUL character"),

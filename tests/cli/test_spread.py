@@ -77,6 +77,14 @@ def test_the_picture_can_be_written_as_svg(shell: Shell, tmp_path: Path) -> None
     assert len(root.findall("{http://www.w3.org/2000/svg}rect")) == 1440
 
 
+def test_a_picture_that_cannot_be_written_is_a_sentence(shell: Shell, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere" / "day.svg")
+
+    assert shell.fails("schedules", "spread", "--svg", nowhere) == (
+        f"{nowhere}: cannot be written: No such file or directory"
+    )
+
+
 def test_no_schedules_make_an_empty_picture(shell: Shell) -> None:
     assert "0 schedules, 0 starts" in shell.says("schedules", "spread")
 
@@ -86,4 +94,5 @@ def test_wrong_days_zones_and_files_are_refused(shell: Shell) -> None:
         "schedules", "spread", "--timezone", "Europe/Berln"
     )
     assert "not a date" in shell.refuses("schedules", "spread", "--date", "tomorrow")
+    assert "1970 to 2999" in shell.refuses("schedules", "spread", "--date", "9999-12-31")
     assert ".svg" in shell.refuses("schedules", "spread", "--svg", "a.yaml")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
 
 from pillars.db.statements import load_statements
 from pillars.queue import desk
 from pillars.queue.enqueue import enqueue_alone
 from pillars.queue.jobs import in_trace
 from pillars.queue.states import JobState
-from pillars.server.fields import Field, integer_text, object_schema, one_of, read_object, text
+from pillars.server.fields import Field, integer_text, one_of, text
 from pillars.server.job_bodies import (
     MOST_JOBS,
     NAME_SCHEMA,
@@ -21,9 +20,6 @@ from pillars.server.job_bodies import (
 )
 from pillars.server.operations import NO_BODY, Answer, Body, Call, Context, Operation
 from pillars.server.records import listing, schema_of, to_json
-
-if TYPE_CHECKING:
-    from pillars.server.problems import Fault
 
 SQL = load_statements("pillars.server")
 _DEFAULT_PAGE, _LONGEST_PAGE = 50, 200
@@ -130,10 +126,6 @@ _FILTERS = (
 )
 
 
-def _read_reason(value: object, faults: list[Fault]) -> dict[str, Any]:
-    return read_object(value, (_REASON,), faults)
-
-
 OPERATIONS = (
     Operation(
         "POST",
@@ -180,7 +172,7 @@ OPERATIONS = (
         "Cancel a job that waits",
         cancel_job,
         answer=_RECORD,
-        body=Body(object_schema((_REASON,)), _read_reason, required=False),
+        body=Body.of(_REASON, required=False),
         errors=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     ),
 )

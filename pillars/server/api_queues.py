@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from pillars.queue.desk import QueueRecord, list_queues, show_queue
 from pillars.queue.limits import QueueLimits, limit_queue, pause_queue
-from pillars.server.fields import Field, integer, number, object_schema, read_object
+from pillars.server.fields import Field, integer, number
 from pillars.server.operations import NO_BODY, Answer, Body, Call, Context, Operation
 from pillars.server.records import listing, schema_of, to_json
-
-if TYPE_CHECKING:
-    from pillars.server.problems import Fault
 
 _MOST = 2**31 - 1
 _HIGHEST_RATE = 1_000_000
@@ -67,10 +62,6 @@ _LIMITS = (
 )
 
 
-def _read_limits(value: object, faults: list[Fault]) -> dict[str, Any]:
-    return read_object(value, _LIMITS, faults)
-
-
 _QUEUES = "/api/v1/queues"
 _RECORD = schema_of(QueueRecord)
 OPERATIONS = (
@@ -89,7 +80,7 @@ OPERATIONS = (
         "Set how many jobs of a queue run at a time and start a second; what is left out is lifted",
         put_limits,
         answer=_RECORD,
-        body=Body(object_schema(_LIMITS), _read_limits),
+        body=Body.of(*_LIMITS),
     ),
     Operation(
         "POST",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pillars.cron import book, life
 from pillars.cron.backfill import FASTEST, PACE, Backfilled, backfill
@@ -17,9 +17,7 @@ from pillars.server.fields import (
     instant,
     integer_text,
     number,
-    object_schema,
     one_of,
-    read_object,
     true_or_false,
 )
 from pillars.server.operations import NO_BODY, Answer, Body, Call, Context, Operation
@@ -30,7 +28,6 @@ from pillars.server.schedule_bodies import DEFAULT_PAGE, LIMIT, ONE, name_of
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from pillars.server.problems import Fault
 
 _DEFAULT_NEXT, _MOST_NEXT = 10, 1_000
 _SLOWEST = 0.001
@@ -162,14 +159,6 @@ _FIRES = {
 }
 
 
-def _read_force(value: object, faults: list[Fault]) -> dict[str, Any]:
-    return read_object(value, (_FORCE,), faults)
-
-
-def _read_span(value: object, faults: list[Fault]) -> dict[str, Any]:
-    return read_object(value, _SPAN, faults)
-
-
 OPERATIONS = (
     Operation(
         "POST",
@@ -199,7 +188,7 @@ OPERATIONS = (
         fire_schedule,
         answer=schema_of(life.Fired),
         statuses=(HTTPStatus.CREATED,),
-        body=Body(object_schema((_FORCE,)), _read_force, required=False),
+        body=Body.of(_FORCE, required=False),
         errors=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     ),
     Operation(
@@ -209,7 +198,7 @@ OPERATIONS = (
         "Enqueue past ticks of a schedule, paced; those that have a job are left alone",
         backfill_schedule,
         answer=schema_of(Backfilled),
-        body=Body(object_schema(_SPAN), _read_span),
+        body=Body.of(*_SPAN),
         errors=(HTTPStatus.NOT_FOUND,),
         patience=_BACKFILL_PATIENCE,
     ),

@@ -148,7 +148,8 @@ def integer(least: int, most: int) -> Callable[[Any], int]:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ReadError(f"must be a whole number, not {kind_of(value)}")
+            given = value if isinstance(value, float) else kind_of(value)
+            raise ReadError(f"must be a whole number, not {given}")
         if not least <= value <= most:
             raise ReadError(f"must be {least} to {most}")
         return value
@@ -167,14 +168,15 @@ def integer_text(least: int, most: int = _BIGGEST_ID) -> Callable[[str], int]:
     return read
 
 
-def number(least: float, most: float) -> Callable[[Any], float]:
-    """Return a reader of a number within bounds."""
+def number(least: float, most: float, unit: str = "") -> Callable[[Any], float]:
+    """Return a reader of a number within bounds; `unit` is for the sentences alone."""
+    what, unit = (f"number of {unit}", f" {unit}") if unit else ("number", "")
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ReadError(f"must be a number, not {kind_of(value)}")
+            raise ReadError(f"must be a {what}, not {kind_of(value)}")
         if not least <= value <= most:
-            raise ReadError(f"must be {least:g} to {most:.0f}")
+            raise ReadError(f"must be {least:g} to {most:.0f}{unit}")
         return float(value)
 
     return read
@@ -192,19 +194,6 @@ def yes_or_no(value: str) -> bool:
     if value not in ("true", "false"):
         raise ReadError("must be true or false")
     return value == "true"
-
-
-def seconds(least: float, most: float) -> Callable[[Any], float]:
-    """Return a reader of a number of seconds within bounds."""
-
-    def read(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ReadError(f"must be a number of seconds, not {kind_of(value)}")
-        if not least <= value <= most:
-            raise ReadError(f"must be {least:g} to {most:.0f} seconds")
-        return float(value)
-
-    return read
 
 
 def instant(value: object) -> datetime:

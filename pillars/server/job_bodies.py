@@ -20,9 +20,9 @@ from pillars.server.fields import (
     instant,
     integer,
     json_object,
+    number,
     object_schema,
     read_object,
-    seconds,
     text,
 )
 from pillars.server.problems import Fault, at
@@ -136,7 +136,7 @@ _JOB = (
         "delay",
         "seconds from now, by the database's clock; instead of run_at",
         {"type": "number", "minimum": 0, "maximum": _LONGEST_DELAY},
-        seconds(0, _LONGEST_DELAY),
+        number(0, _LONGEST_DELAY, "seconds"),
     ),
     Field(
         "max_attempts",
@@ -148,7 +148,7 @@ _JOB = (
         "timeout",
         "seconds an attempt may take; default: the job type's",
         {"type": "number", "minimum": _SHORTEST, "maximum": _LONGEST_TIMEOUT},
-        seconds(_SHORTEST, _LONGEST_TIMEOUT),
+        number(_SHORTEST, _LONGEST_TIMEOUT, "seconds"),
     ),
     Field(
         "unique_key",
@@ -160,7 +160,7 @@ _JOB = (
         "unique_for",
         "seconds from now that the key is kept even if the job has ended",
         _SECONDS,
-        seconds(_SHORTEST, _LONGEST_DELAY),
+        number(_SHORTEST, _LONGEST_DELAY, "seconds"),
     ),
     Field(
         "concurrency_key",
@@ -183,7 +183,7 @@ _JOB = (
         "expires_in",
         "seconds after its time by which it must be started, else it is cancelled",
         _SECONDS,
-        seconds(_SHORTEST, _LONGEST_DELAY),
+        number(_SHORTEST, _LONGEST_DELAY, "seconds"),
     ),
 )
 _BATCH = Field("jobs", "the jobs", {"type": "array"}, array, required=True)

@@ -83,13 +83,18 @@ class Body:
     read: Callable[[Any, list[Fault]], Any]
     required: bool = True
 
+    @classmethod
+    def of(cls, *fields: Field, required: bool = True) -> Body:
+        """Return the body that is an object of these fields."""
 
-def _read_nothing(value: object, faults: list[Fault]) -> dict[str, Any]:
-    return read_object(value, (), faults)
+        def read(value: object, faults: list[Fault]) -> dict[str, Any]:
+            return read_object(value, fields, faults)
+
+        return cls(object_schema(fields), read, required)
 
 
 # Nothing, or an object without keys.
-NO_BODY = Body(object_schema(()), _read_nothing, required=False)
+NO_BODY = Body.of(required=False)
 
 
 @dataclass(frozen=True, slots=True)

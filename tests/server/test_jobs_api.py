@@ -223,6 +223,18 @@ async def test_a_batch_has_bounds(dry: Client, body: dict[str, Any]) -> None:
     assert pointers(problem) == ["#/jobs"]
 
 
+async def test_a_number_of_the_wrong_kind_is_told_what_it_should_be(dry: Client) -> None:
+    _, problem = await post(
+        dry, {"type": "a", "priority": 1.5, "timeout": "1m", "max_attempts": "5"}
+    )
+
+    assert [error["detail"] for error in problem["errors"]] == [
+        "priority must be a whole number, not 1.5",
+        "timeout must be a number of seconds, not a string",
+        "max_attempts must be a whole number, not a string",
+    ]
+
+
 async def test_keys_beside_a_batch_are_unknown(dry: Client) -> None:
     status, problem = await post(dry, {"jobs": [{"type": "a"}], "queue": "mail"})
 

@@ -10,8 +10,8 @@ from pillars.cli.context import with_database
 from pillars.cli.output import print_json, print_record, print_table
 from pillars.cron import book, life
 from pillars.cron.changes import database_time
-from pillars.cron.history import Outcome
 from pillars.cron.history import history as occurrences
+from pillars.cron.outcomes import Outcome
 from pillars.cron.upcoming import upcoming as next_ticks
 
 if TYPE_CHECKING:

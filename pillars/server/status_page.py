@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pillars.cron.definition import when_in_words
 from pillars.server.html import Html, element, join
 from pillars.server.records import rfc3339
 from pillars.server.status import StatusReader
@@ -178,19 +179,10 @@ def _schedule(schedule: ScheduleRecord, now: datetime | None) -> Html:
     return _row(
         element("code", schedule.name),
         element("code", schedule.job),
-        element("span", _timing(schedule), class_="soft"),
+        element("span", when_in_words(schedule.definition), class_="soft"),
         _number(_moment(schedule.next_fire_at, now)),
         _number(_moment(schedule.last_fire_at, now)),
     )
-
-
-def _timing(schedule: ScheduleRecord) -> str:
-    given = schedule.definition
-    for key in ("cron", "every", "at"):
-        if given.get(key) is not None:
-            zone = given.get("timezone")
-            return f"{key} {given[key]}" + (f" {zone}" if zone not in (None, "UTC") else "")
-    return schedule.timing
 
 
 def _failures(status: Status) -> Html:

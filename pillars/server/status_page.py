@@ -202,7 +202,7 @@ def _failure(job: JobRecord, now: datetime | None) -> Html:
         element("span", job.state, class_="bad" if job.state == "dead" else "warn"),
         _number(f"{job.attempt}" + (f" of {job.max_attempts}" if job.max_attempts else "")),
         _number(_moment(job.finished_at or job.run_at, now)),
-        element("td", error, class_="error"),
+        _cell(error, "error"),
     )
 
 
@@ -227,17 +227,21 @@ def _table(columns: Sequence[str], rows: list[Html] | None, empty: str) -> Html:
 
 
 def _row(*cells: Child) -> Html:
-    return element("tr", [_cell(cell) for cell in cells])
+    return element("tr", [cell if isinstance(cell, _Cell) else _cell(cell) for cell in cells])
 
 
-def _cell(content: Child) -> Html:
-    if isinstance(content, Html) and content.startswith("<td"):
-        return content
-    return element("td", content)
+def _number(content: Child, class_: str | None = None) -> _Cell:
+    return _cell(content, f"number {class_}" if class_ else "number")
 
 
-def _number(content: Child, class_: str | None = None) -> Html:
-    return element("td", content, class_=f"number {class_}" if class_ else "number")
+def _cell(content: Child, class_: str | None = None) -> _Cell:
+    return _Cell(element("td", content, class_=class_))
+
+
+class _Cell(Html):
+    """A whole cell, which a row takes as it is."""
+
+    __slots__ = ()
 
 
 def _bar(share: float) -> Html:

@@ -20,7 +20,6 @@ from pillars.cli.flags import (
 from pillars.cli.loadtest_parser import add_loadtest
 from pillars.cli.schedules_parser import add_schedules
 from pillars.ground.settings import SETTINGS
-from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +35,7 @@ examples:
   pillars jobs enqueue log --args '{"message": "hello"}'
   psql "$(pillars dsn)"                       look into the embedded database
 """
-_STATES = tuple(state.value for state in JobState)
+_STATES = ("available", "running", "succeeded", "failed", "dead", "cancelled", "skipped", "missed")
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:

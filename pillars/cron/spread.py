@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from pillars.cron.definition import jitter_of
 from pillars.cron.fires import fires_between
-from pillars.cron.progress import nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pillars.cron.definition import Timing
-    from pillars.cron.progress import Told
     from pillars.cron.survey import Firing
 
 MINUTE: Final = 60
@@ -54,7 +52,7 @@ def spread(
     firings: Iterable[Firing],
     start: int,
     end: int,
-    told: Told = nobody,
+    progress: Callable[[Iterable[_Herd]], Iterable[_Herd]] = iter,
 ) -> Spread:
     """Count the jobs with `start <= start of the job < end`, two full minutes in epoch seconds.
 
@@ -62,16 +60,15 @@ def spread(
         firings: the schedules.
         start: the first minute's beginning.
         end: the last minute's end.
-        told: hears how many groups of schedules have been counted.
+        progress: wraps the iteration over groups of schedules, to show how far it is.
     """
     groups: defaultdict[tuple[Timing, int], list[str]] = defaultdict(list)
     for firing in firings:
         groups[firing.timing, firing.jitter].append(firing.name)
     herds = [_Herd(timing, jitter, names) for (timing, jitter), names in groups.items()]
     counts: Counter[int] = Counter()
-    for number, herd in enumerate(herds, 1):
+    for herd in progress(herds):
         herd.count(counts, start, end)
-        told("counted", number, len(herds))
     few = heapq.nsmallest(_BUSIEST, counts, key=lambda minute: (-counts[minute], minute))
     return Spread(
         start,

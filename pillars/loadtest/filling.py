@@ -16,29 +16,32 @@ if TYPE_CHECKING:
     from pillars.loadtest.mixes import Load
 
 
-async def fill(
-    link: Link, load: Load, queue: str, after: int, told: Callable[[int], None]
-) -> list[str]:
-    """Add the schedules of a load, to fire after an instant; returns each pattern's timing.
+class Filling:
+    """The schedules of a load, on their way into the database.
 
-    Args:
-        link: a connection.
-        load: the schedules.
-        queue: where their jobs go, and the first part of their names.
-        after: epoch seconds.
-        told: called with how many there are, again and again.
+    Attributes:
+        timings: the encoded timing of each pattern.
     """
-    schedules = [
-        parse_schedule({"name": queue, "job": "noop", "queue": queue, **pattern.keys})
-        for pattern in load.patterns
-    ]
-    patterns = Patterns(schedules, datetime.fromtimestamp(after, UTC))
-    for start in range(0, len(load.which), CHUNK):
-        like = load.which[start : start + CHUNK]
-        names = [f"{queue}-{number:07}" for number in range(start, start + len(like))]
-        await patterns.add(link, names, like)
-        told(start + len(like))
-    return [schedule.timing.encode() for schedule in schedules]
+
+    def __init__(self, link: Link, load: Load, queue: str) -> None:
+        """Add nothing yet; `queue` is where their jobs go, and the first part of their names."""
+        self._link = link
+        self._load = load
+        self._queue = queue
+        self._schedules = [
+            parse_schedule({"name": queue, "job": "noop", "queue": queue, **pattern.keys})
+            for pattern in load.patterns
+        ]
+        self.timings = [schedule.timing.encode() for schedule in self._schedules]
+
+    async def add(self, numbers: range, after: int, told: Callable[[int], None]) -> None:
+        """Add some of them, to fire after an instant in epoch seconds; `told` of each how many."""
+        patterns = Patterns(self._schedules, datetime.fromtimestamp(after, UTC))
+        for start in range(numbers.start, numbers.stop, CHUNK):
+            page = range(start, min(start + CHUNK, numbers.stop))
+            names = [f"{self._queue}-{number:07}" for number in page]
+            await patterns.add(self._link, names, self._load.which[page.start : page.stop])
+            told(len(page))
 
 
 async def begin_after(link: Link, queue: str, instant: int) -> None:

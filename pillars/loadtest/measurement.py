@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pillars.cron.bulk import CHUNK
 from pillars.db.connection import fetch
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import nobody
 from pillars.ground.loop import Stepper
 from pillars.loadtest.crew import CrewError
-from pillars.loadtest.filling import begin_after, fill
+from pillars.loadtest.filling import Filling, begin_after
 from pillars.loadtest.meter import postmaster_of, server_cpu
 from pillars.loadtest.orders import Deed
 from pillars.loadtest.report import Done, Report
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
     from pillars.loadtest.mixes import Load
     from pillars.loadtest.orders import Order
 
-# Schedules a second that most databases take; where it is fewer, cursors are set once more.
-_FILL_RATE = 20_000
-# Seconds between the start of the crons and the window's, at least.
-_LEAD = 3
+# Seconds between the start of the crons and the window's, at least; and what workers take to join.
+_LEAD, _JOINING = 3, 5
+# The work that is left takes so many times what it seems to: it is followed by a VACUUM.
+_SPARE = 1.5
+# Cursors a second that can be set anew, at least.
+_AIM_RATE = 10_000
 # Seconds for processes to join, and for the crons to catch up with the window's end.
 _JOIN, _CATCH_UP = 30.0, 60.0
 _LOOK_EVERY = 0.25
@@ -157,20 +160,35 @@ class Measurement:
 
     async def _fill(self) -> tuple[int, float]:
         """Add the schedules; returns the window's start, in epoch seconds, and what it took."""
-        total = self._order.schedules
-        began = await self._now()
-        start = int(began) + self._lead + 2 + total // _FILL_RATE
+        total, done = self._order.schedules, 0
 
-        def told(done: int) -> None:
+        def told(count: int) -> None:
+            nonlocal done
+            done += count
             self._tell(Stage("adding schedules", done, total))
 
         told(0)
-        self._timings = await fill(self._link, self._load, self._queue, start, told)
+        began = await self._now()
+        filling = Filling(self._link, self._load, self._queue)
+        self._timings = filling.timings
+        start = self._soon(await self._now(), 0.0)
+        first = range(min(CHUNK, total))
+        before = await self._now()
+        await filling.add(first, start, told)
+        # The first page tells how long the others take: their cursors need not be set again.
+        now = await self._now()
+        start = self._soon(now, (now - before) / len(first) * (total - len(first)))
+        await filling.add(range(len(first), total), start, told)
         took = await self._now() - began
+        await begin_after(self._link, self._queue, start)
         self._tell(Stage("tidying the table"))
         async with patient(self._database.dsn) as connection:
             await fetch(connection, SQL["tidy"], timeout=PATIENCE)
         return start, took
+
+    def _soon(self, now: float, work: float) -> int:
+        """Return an instant for the window's start when there are so many seconds of work left."""
+        return int(now + _SPARE * work) + self._lead + _JOINING
 
     async def _start_workers(self, start: int) -> int:
         """Start the workers; returns the window's start, later than planned where time ran out."""
@@ -185,7 +203,7 @@ class Measurement:
             now = await self._now()
             if now <= start - self._lead:
                 return start
-            start = int(now) + self._lead + 2 + self._order.schedules // _FILL_RATE
+            start = self._soon(now, self._order.schedules / _AIM_RATE)
             await begin_after(self._link, self._queue, start)
         raise CrewError("the database is too slow for so many schedules: give fewer --schedules")
 

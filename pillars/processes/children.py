@@ -161,7 +161,7 @@ class Supervisor:
             child.fate = None
             if self._is_over(child):
                 # The stop came while it was being started and has not reached it.
-                self.signal([child], signal.SIGTERM)
+                process.terminate()
             code = await process.wait()
             _hear(child)
             if self._is_over(child):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pillars.loadtest.filling import begin_after, clear, fill
+from pillars.loadtest.filling import Filling, begin_after, clear
 from pillars.loadtest.mixes import Load, Regular
 from pillars.loadtest.verdict import Counts, Window, judge
 
@@ -36,11 +36,12 @@ async def counted(
     database: Database, sql: psycopg.Connection[Any], dsn: Secret
 ) -> Callable[[], Any]:
     """All ticks enqueued; returns what counts them."""
-    timings = await fill(database.link("fill"), LOAD, "q", START, lambda _: None)
+    filling = Filling(database.link("fill"), LOAD, "q")
+    await filling.add(range(len(LOAD.which)), START, lambda _: None)
     sql.execute(ENQUEUE_ALL, (START,))
     demanded = {
         timing: list(pattern.ticks(WINDOW.since, WINDOW.until))
-        for timing, pattern in zip(timings, LOAD.patterns, strict=True)
+        for timing, pattern in zip(filling.timings, LOAD.patterns, strict=True)
     }
 
     async def count() -> Any:
@@ -163,7 +164,7 @@ async def test_schedules_begin_after_a_later_instant_where_filling_took_long(
     database: Database, sql: psycopg.Connection[Any]
 ) -> None:
     link = database.link("fill")
-    await fill(link, LOAD, "q", START, lambda _: None)
+    await Filling(link, LOAD, "q").add(range(1, 4), START, lambda _: None)
 
     await begin_after(link, "q", START + 7)
 
@@ -172,4 +173,4 @@ async def test_schedules_begin_after_a_later_instant_where_filling_took_long(
         "ORDER BY id",
         (START,),
     ).fetchall()
-    assert rows == [(10, 1), (10, 1), (8, 2), (10, 1)]
+    assert rows == [(10, 1), (8, 2), (10, 1)]

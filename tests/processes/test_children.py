@@ -11,6 +11,7 @@ from pillars.ground.clock import SystemClock
 from pillars.ground.events import ChildEnded, LoopFailed
 from pillars.processes import children
 from pillars.processes.children import Child, Supervisor
+from tests.cluster.crew import eventually
 from tests.helpers import PATIENCE
 
 if TYPE_CHECKING:
@@ -112,3 +113,29 @@ async def test_a_stop_waits_for_a_child_that_is_just_being_started(
 
     assert child.process is not None
     assert child.process.returncode == -signal.SIGTERM
+
+
+async def test_a_child_that_is_dismissed_is_not_started_again_and_the_others_go_on(
+    events: RecordingListener, program: Callable[[str], None], tmp_path: Path
+) -> None:
+    program("import sys, time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    supervisor = new_supervisor(events)
+    names = ("first", "second")
+    logs = {name: tmp_path / name for name in names}
+
+    environment = dict(os.environ)
+    supervisor.start(Child("worker", name, environment, log=logs[name]) for name in names)
+    await asyncio.to_thread(
+        eventually,
+        "both write into their logs",
+        lambda: all(log.exists() and log.read_text() == "here\n" for log in logs.values()),
+    )
+    first, second = supervisor.children
+    await supervisor.dismiss(first, signal.SIGKILL, limit=5.0)
+
+    assert first.process
+    assert second.process
+    assert first.process.returncode == -signal.SIGKILL
+    assert second.process.returncode is None
+    assert events.of(ChildEnded) == []
+    await supervisor.stop([second], limit=5.0)

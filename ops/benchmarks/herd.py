@@ -8,6 +8,7 @@ from ops.benchmarks.bench import bare
 from pillars.cluster.ring import SLOTS
 from pillars.cron.definition import parse_schedule
 from pillars.cron.ticker import OwnTicker
+from pillars.db.connection import PLANNED_ONCE
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import TicksFired
 
@@ -63,7 +64,7 @@ class Cron:
         self.fired = 0
         self.clock = HeldClock()
         self._ticker = OwnTicker(
-            database.link("ticker"),
+            database.link("ticker", PLANNED_ONCE),
             slots=lambda: ALL_SLOTS,
             progressed=lambda: None,
             lookahead=LOOKAHEAD,

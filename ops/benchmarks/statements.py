@@ -20,6 +20,7 @@ from pillars.cron.fires import next_fire
 from pillars.cron.firing import BATCH, FIRE, parameters
 from pillars.cron.plan import Due, plan_fires
 from pillars.cron.statements import SQL as CRON
+from pillars.db.connection import PLANNED_ONCE
 from pillars.queue.jobs import SQL as QUEUE
 from pillars.queue.lanes import CLAIM
 
@@ -128,6 +129,8 @@ def _bare_fires(connection: psycopg.Connection[Any], size: int) -> Sequence[floa
 
 def _our_fires(connection: psycopg.Connection[Any], size: int) -> Sequence[float]:
     watch = _Watch()
+    for name, value in PLANNED_ONCE.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     cursor = connection.cursor(binary=True)
     looking = {
         "slots": herd.ALL_SLOTS,

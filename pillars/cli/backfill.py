@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from pillars.cli.context import with_database
 from pillars.cli.output import print_json
+from pillars.cli.progress import progress_bar
 from pillars.cron.backfill import Backfilled, backfill
 from pillars.cron.duration import format_duration
 from pillars.cron.readers import moment
@@ -16,38 +16,28 @@ if TYPE_CHECKING:
     import argparse
     from datetime import datetime
 
-    from pillars.db.database import Database
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Enqueue the past ticks of a span; a bar on the terminal shows how far it is."""
     start, end = _moment("--from", arguments.start), _moment("--to", arguments.end)
-    done = with_database(arguments, lambda database: _work(database, arguments, start, end))
+    with progress_bar() as told:
+        done = with_database(
+            arguments,
+            lambda database: backfill(
+                database,
+                arguments.schedule,
+                start,
+                end,
+                pace=arguments.pace,
+                dry_run=arguments.dry_run,
+                told=told,
+            ),
+        )
     if arguments.json:
         print_json(done)
         return 0
     print(_sentence(arguments.schedule, done, dry_run=arguments.dry_run))
     return 0
-
-
-async def _work(
-    database: Database, arguments: argparse.Namespace, start: datetime, end: datetime
-) -> Backfilled:
-    from rich.console import Console  # noqa: PLC0415 - costly, and help does not need it
-    from rich.progress import Progress  # noqa: PLC0415
-
-    shown = sys.stderr.isatty() and not arguments.json
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
-        task = bar.add_task(arguments.schedule, total=None)
-        return await backfill(
-            database,
-            arguments.schedule,
-            start,
-            end,
-            pace=arguments.pace,
-            dry_run=arguments.dry_run,
-            progress=lambda seen, total: bar.update(task, completed=seen, total=total),
-        )
 
 
 def _sentence(name: str, done: Backfilled, *, dry_run: bool) -> str:

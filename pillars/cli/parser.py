@@ -20,6 +20,7 @@ from pillars.cli.flags import (
 from pillars.cli.loadtest_parser import add_loadtest
 from pillars.cli.schedules_parser import add_schedules
 from pillars.ground.settings import SETTINGS
+from pillars.queue.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ examples:
   pillars jobs enqueue log --args '{"message": "hello"}'
   psql "$(pillars dsn)"                       look into the embedded database
 """
-_STATES = ("available", "running", "succeeded", "failed", "dead", "cancelled", "skipped", "missed")
+_STATES = tuple(state.value for state in JobState)
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -10,8 +10,9 @@ from pillars.cli.context import with_database
 from pillars.cli.output import print_json, print_record, print_table
 from pillars.cron import book, life
 from pillars.cron.changes import database_time
-from pillars.cron.history import Outcome
+from pillars.cron.definition import when_in_words
 from pillars.cron.history import history as occurrences
+from pillars.cron.outcomes import Outcome
 from pillars.cron.upcoming import upcoming as next_ticks
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def listing(arguments: argparse.Namespace) -> int:
         [
             (
                 record.name,
-                _when(record),
+                when_in_words(record.definition),
                 record.job,
                 _state(record),
                 record.last_fire_at,
@@ -70,7 +71,7 @@ def show(arguments: argparse.Namespace) -> int:
     print_record(
         [
             ("name", record.name),
-            ("when", _when(record)),
+            ("when", when_in_words(record.definition)),
             ("job", record.job),
             ("queue", record.queue),
             ("state", _state(record)),
@@ -196,15 +197,6 @@ def _record(arguments: argparse.Namespace) -> ScheduleRecord:
         arguments,
         lambda database: book.show_schedule(database, arguments.schedule),
     )
-
-
-def _when(record: ScheduleRecord) -> str:
-    definition = record.definition
-    for key in ("cron", "every", "at"):
-        if key in definition:
-            zone = definition.get("timezone")
-            return f"{key} {definition[key]}" + (f" ({zone})" if zone else "")
-    return record.timing
 
 
 def _state(record: ScheduleRecord) -> str:

@@ -17,14 +17,12 @@ from pillars.cli.flags import (
     json_flag,
     svg,
 )
+from pillars.cron.outcomes import Outcome
 
 if TYPE_CHECKING:
     import argparse
 
-_OUTCOMES = (
-    "enqueued", "buffered", "running", "succeeded", "failed", "dead", "cancelled", "skipped",
-    "missed", "withdrawn",
-)  # fmt: skip
+_OUTCOMES = tuple(outcome.value for outcome in Outcome)
 
 
 def add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -6,12 +6,13 @@ import math
 import sys
 from datetime import UTC, date, datetime, time, timedelta
 from html import escape
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from pillars.cli.context import settings_from, with_database
 from pillars.cli.files import load_code
 from pillars.cli.output import console, print_json, print_table, write_file
+from pillars.cli.progress import progress_bar
 from pillars.cron.code import load_set
 from pillars.cron.spread import MINUTE, spread
 from pillars.cron.survey import Firing, firings_in_force
@@ -20,11 +21,9 @@ from pillars.ground.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pillars.cron.spread import Spread
-
-T = TypeVar("T")
 
 _HOUR: Final = 60
 _DAY: Final = 86_400
@@ -33,8 +32,6 @@ _PLAIN: Final = " .:-=+*#%@"
 _BLOCKS: Final = " ░▒▓█"
 _COLOURS: Final = ("black", "green", "cyan", "yellow", "red")
 _HEX: Final = ("#f4f4f4", "#bfe3c0", "#7cc4d8", "#f2c14e", "#d1495b")
-# With a bar only what may take a second or more.
-_MANY: Final = 1_000
 # A minute with so many times the mean, and so many schedules, is worth advice.
 _STAMPEDE, _HERD = 3, 5
 _CELL: Final = 12
@@ -45,7 +42,8 @@ def show_spread(arguments: argparse.Namespace) -> int:
     zone = _zone(arguments.timezone)
     start, end = _window(arguments.date, zone)
     firings = _firings(arguments)
-    told = spread(firings, start, end, _progress if len(firings) > _MANY else iter)
+    with progress_bar() as bar:
+        told = spread(firings, start, end, bar)
     if arguments.svg is not None:
         write_file(arguments.svg, _svg(told, zone), overwrite=True)
     if arguments.json:
@@ -80,14 +78,6 @@ def _firings(arguments: argparse.Namespace) -> list[Firing]:
     settings = settings_from(arguments)
     found = load_set(settings.schedules_dir, load_code(settings))
     return [Firing(s.name, s.timing, s.jitter) for s in found.schedules if s.enabled]
-
-
-def _progress(steps: Iterable[T]) -> Iterable[T]:
-    from rich.console import Console  # noqa: PLC0415 - costly, and rarely needed
-    from rich.progress import track  # noqa: PLC0415
-
-    bar = Console(stderr=True)
-    return track(steps, "counting", console=bar, transient=True, disable=not bar.is_terminal)
 
 
 def _print_json(told: Spread, end: int, zone: str) -> None:

@@ -24,6 +24,6 @@ Then, on the database:
 - `changes`: what every change does with the ticks of a schedule; `edits`, `book`: definitions, and
   how a set of them is applied; `turn`, `reconciler`: keep the book equal to a directory.
 - `bulk`: very many schedules of a few patterns, for load tests.
-- `life`: pause, resume, remove, fire by hand; `backfill`: past ticks; `history`: what became of
-  the ticks; `upcoming`: the next ones.
+- `life`: pause, resume, remove, fire by hand; `backfill`: past ticks; `history`, `outcomes`: what
+  became of the ticks; `upcoming`: the next ones.
 """

@@ -23,6 +23,7 @@ from pillars.cron.changes import AT_LEAST, MOST_COUNTED, Known, instant_of_chang
 from pillars.cron.definition import Timing
 from pillars.cron.fires import fires_between, next_fire
 from pillars.cron.life import held, settle
+from pillars.cron.progress import nobody
 from pillars.cron.statements import SQL
 from pillars.cron.zones import instants_of
 from pillars.db.connection import fetch
@@ -33,10 +34,11 @@ from pillars.ground.events import JobsEnqueued
 from pillars.queue.jobs import SQL as QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from psycopg import AsyncConnection
 
+    from pillars.cron.progress import Told
     from pillars.db.database import Database
     from pillars.ground.events import Emit
 
@@ -80,7 +82,7 @@ async def backfill(
     *,
     pace: float = PACE,
     dry_run: bool = False,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    told: Told = nobody,
     emit: Emit | None = None,
     now: datetime | None = None,
 ) -> Backfilled:
@@ -93,7 +95,7 @@ async def backfill(
         end: at most now.
         pace: how many jobs may start a second.
         dry_run: only count.
-        progress: called after each chunk with the ticks seen and those there are.
+        told: hears of how many ticks were seen, after each chunk.
         emit: receives JobsEnqueued after each chunk.
         now: overrides the database's clock.
 
@@ -133,7 +135,7 @@ async def backfill(
         enqueued += jobs
         if emit is not None and jobs and not dry_run:
             emit(JobsEnqueued(current.queue, jobs))
-        progress(begin + len(chunk), len(ticks))
+        told("backfilled", begin + len(chunk), len(ticks))
     takes = max(0, enqueued - 1) / pace
     return Backfilled(_moment(first), _moment(max(first, last)), len(ticks), enqueued, takes)
 
@@ -212,23 +214,24 @@ async def _split_runs(connection: AsyncConnection[Any], known: Known, chunk: Seq
     timing = Timing.decode(known.timing)
     params = {"schedule_id": known.id, "first": chunk[0], "last": chunk[-1]}
     runs = [_Run(*row) for row in await fetch(connection, QUEUE["missed_runs"], params)]
-    gone: list[int] = []
-    parts: list[dict[str, Any]] = []
-    for run in runs:
-        if _is_of(run, timing):
-            gone.append(run.id)
-            parts += _rest(run, timing, chunk)
-        elif run.fire_at in chunk:
-            # Of a former timing, and its first tick is one of the present, too: the run goes on
-            # without it, from an instant that no tick has.
-            gone.append(run.id)
-            parts.append(
-                run.part(run.fire_at + 1e-6, run.fire_until, run.ticks - 1, run.reason),
-            )
+    # A run may stand for ten thousand ticks, and a server that counts them has requests to answer.
+    split = await asyncio.to_thread(lambda: [(run.id, _parts(run, timing, chunk)) for run in runs])
+    gone = [run_id for run_id, parts in split if parts is not None]
     if gone:
+        rows = [part | {"schedule_id": known.id} for _, parts in split for part in parts or ()]
         await fetch(connection, QUEUE["forget_runs"], {"ids": gone})
-        rows = [part | {"schedule_id": known.id} for part in parts]
         await fetch(connection, QUEUE["record_missed"], {"rows": json.dumps(rows)})
+
+
+def _parts(run: _Run, timing: Timing, chunk: Sequence[int]) -> list[dict[str, Any]] | None:
+    """Return what a chunk leaves of a run; None where it does not touch it."""
+    if _is_of(run, timing):
+        return list(_rest(run, timing, chunk))
+    if run.fire_at in chunk:
+        # Of a former timing, and its first tick is one of the present, too: the run goes on
+        # without it, from an instant that no tick has.
+        return [run.part(run.fire_at + 1e-6, run.fire_until, run.ticks - 1, run.reason)]
+    return None
 
 
 def _is_of(run: _Run, timing: Timing) -> bool:

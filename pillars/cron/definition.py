@@ -35,6 +35,7 @@ __all__ = [
     "Timing",
     "jitter_of",
     "parse_schedule",
+    "when_in_words",
 ]
 
 
@@ -186,6 +187,13 @@ def parse_schedule(raw: Mapping[str, Any]) -> Schedule:
     )
 
 
+def when_in_words(definition: Mapping[str, Any]) -> str:
+    """Return when a definition fires as its author wrote it: `cron 0 9 * * mon (Europe/Berlin)`."""
+    zone = f" ({definition['timezone']})" if "timezone" in definition else ""
+    said = (f"{key} {definition[key]}{zone}" for key in _WAYS if key in definition)
+    return next(said, "")
+
+
 def jitter_of(name: str, fire_at: int, jitter: int) -> float:
     """Return how long after its tick a job starts: `0 <= seconds < jitter`, to the millisecond.
 
@@ -198,7 +206,7 @@ def jitter_of(name: str, fire_at: int, jitter: int) -> float:
 
 def _timing(raw: Mapping[str, Any], values: dict[str, Any], faults: list[Fault]) -> Timing:
     """Combine what depends on several keys; adds to the faults."""
-    ways = [key for key in ("cron", "every", "at") if key in raw]
+    ways = [key for key in _WAYS if key in raw]
     if len(ways) != 1:
         many = f", not {' and '.join(ways)}" if ways else ""
         faults.append(Fault(ways[-1] if ways else None, f"give one of cron, every and at{many}"))
@@ -276,5 +284,6 @@ def _moment(instant: int | None) -> str | None:
 
 # Made once: `json.dumps` would make an encoder each time.
 _compact: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_WAYS: Final = ("cron", "every", "at")
 _TIMING_DEFAULTS: Final = tuple((each.name, each.default) for each in fields(Timing))
 _DEFAULTS: Final = {each.name: each.default for kind in (Timing, Schedule) for each in fields(kind)}

@@ -6,7 +6,7 @@ of a schedule's zone change what it does. Instants are epoch seconds.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -88,10 +88,12 @@ def forecast(
     An old and a new fire of which neither stays are one that moved if each is the other's nearest.
     At most `most` fires of each timing are looked at; `Forecast.until` tells how far that reached.
     """
-    until = min(_reach(timing, after, until, most) for timing in (old, new))
-    olds, news = (
-        [] if timing is None else fires_between(timing, after, until, most) for timing in (old, new)
-    )
+    found = [
+        [] if timing is None else fires_between(timing, after, until, most + 1)
+        for timing in (old, new)
+    ]
+    until = min([until, *(fires[most] - 1 for fires in found if len(fires) > most)])
+    olds, news = (fires[: bisect_right(fires, until)] for fires in found)
     staying = {*olds}.intersection(news)
     gone = [fire for fire in olds if fire not in staying]
     come = [fire for fire in news if fire not in staying]
@@ -120,13 +122,6 @@ def clock_changes(timing: Timing, after: int, until: int) -> list[ClockChange]:
         until = min(until, timing.end_at)
     found = (_touch(timing, stretch) for stretch in _stretches(timing.timezone, after, until))
     return [change for change in found if change is not None]
-
-
-def _reach(timing: Timing | None, after: int, until: int, most: int) -> int:
-    if timing is None:
-        return until
-    fires = fires_between(timing, after, until, most + 1)
-    return until if len(fires) <= most else fires[-1] - 1
 
 
 def _moves(gone: Sequence[int], come: Sequence[int]) -> Iterator[Move]:

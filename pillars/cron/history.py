@@ -8,7 +8,6 @@ again after it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from pillars.cron.book import show_schedule
@@ -18,35 +17,11 @@ from pillars.queue.jobs import SQL as QUEUE
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from pillars.cron.outcomes import Outcome
     from pillars.db.database import Database
 
 # Schedules that a name stood for, one after another, that are looked at.
 _MOST_LIVES: Final = 20
-
-
-class Outcome(StrEnum):
-    """What became of a tick.
-
-    - enqueued: its job waits for its time, or for a worker
-    - buffered: its job waits for the end of an earlier one
-    - running, succeeded
-    - failed: to be tried again; dead: out of attempts
-    - cancelled: by hand, by its handler, or by a later tick (overlap: cancel_other)
-    - skipped: by the overlap policy
-    - missed: cron was down, or the schedule paused or disabled
-    - withdrawn: enqueued ahead, and taken back by a change before its time
-    """
-
-    ENQUEUED = "enqueued"
-    BUFFERED = "buffered"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    DEAD = "dead"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
-    MISSED = "missed"
-    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from pillars.cron.definition import jitter_of
 from pillars.cron.fires import fires_between
+from pillars.cron.progress import nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pillars.cron.definition import Timing
+    from pillars.cron.progress import Told
     from pillars.cron.survey import Firing
 
 MINUTE: Final = 60
@@ -52,7 +54,7 @@ def spread(
     firings: Iterable[Firing],
     start: int,
     end: int,
-    progress: Callable[[Iterable[_Herd]], Iterable[_Herd]] = iter,
+    told: Told = nobody,
 ) -> Spread:
     """Count the jobs with `start <= start of the job < end`, two full minutes in epoch seconds.
 
@@ -60,15 +62,16 @@ def spread(
         firings: the schedules.
         start: the first minute's beginning.
         end: the last minute's end.
-        progress: wraps the iteration over groups of schedules, to show how far it is.
+        told: hears how many groups of schedules have been counted.
     """
     groups: defaultdict[tuple[Timing, int], list[str]] = defaultdict(list)
     for firing in firings:
         groups[firing.timing, firing.jitter].append(firing.name)
     herds = [_Herd(timing, jitter, names) for (timing, jitter), names in groups.items()]
     counts: Counter[int] = Counter()
-    for herd in progress(herds):
+    for number, herd in enumerate(herds, 1):
         herd.count(counts, start, end)
+        told("counted", number, len(herds))
     few = heapq.nsmallest(_BUSIEST, counts, key=lambda minute: (-counts[minute], minute))
     return Spread(
         start,

@@ -13,7 +13,7 @@ transactions then set the same limits with SET LOCAL.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -41,6 +41,7 @@ _CLIENT = {
     "keepalives_count": "3",
     "tcp_user_timeout": "3000",
 }
+NO_SETTINGS: Final[Mapping[str, str]] = {}
 _SERVER = {
     "statement_timeout": f"{int(STATEMENT_TIMEOUT * 1000)}",
     "lock_timeout": "5000",
@@ -58,6 +59,9 @@ _SERVER = {
     # Of no effect: read back, it tells whether the others arrived.
     "pillars.limits": "on",
 }
+# For a loop that sends the same few statements for ever: each is planned once, by its index. To do
+# so for the values of each time takes longer than to find that nothing is due.
+PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_bitmapscan": "off"}
 # The limits that matter inside an explicit transaction when startup parameters were refused.
 LOCAL_LIMITS = "; ".join(
     f"SET LOCAL {name} = {_SERVER[name]}"
@@ -69,8 +73,16 @@ class DatabaseUnusableError(PillarsError):
     """The database cannot be used as it is; trying again would not help."""
 
 
-def conninfo(dsn: Secret, application_name: str, *, limits: bool = True) -> str:
+def conninfo(
+    dsn: Secret,
+    application_name: str,
+    *,
+    limits: bool = True,
+    settings: Mapping[str, str] = NO_SETTINGS,
+) -> str:
     """Return the libpq connection string with our client and (if `limits`) server settings.
+
+    `settings` are further ones of the server.
 
     What the user's own URL sets wins over ours.
 
@@ -86,7 +98,7 @@ def conninfo(dsn: Secret, application_name: str, *, limits: bool = True) -> str:
         ) from None
     ours = dict(_CLIENT, application_name=application_name)
     if limits:
-        options = " ".join(f"-c {name}={value}" for name, value in _SERVER.items())
+        options = " ".join(f"-c {name}={value}" for name, value in {**_SERVER, **settings}.items())
         ours["options"] = f"{options} {given.pop('options', '') or ''}".strip()
     return make_conninfo("", **{**ours, **given})
 
@@ -108,15 +120,19 @@ def describe_dsn(dsn: Secret) -> str:
     )
 
 
-async def connect(dsn: Secret, application_name: str) -> tuple[AsyncConnection[Any], bool]:
+async def connect(
+    dsn: Secret, application_name: str, settings: Mapping[str, str] = NO_SETTINGS
+) -> tuple[AsyncConnection[Any], bool]:
     """Open one autocommit connection; also tell whether the server took our limits.
+
+    `settings` are further ones of the server; like the limits they may not be taken.
 
     Raises:
         psycopg.OperationalError: the database cannot be reached now.
         DatabaseUnusableError: it can be, but will not do.
     """
     try:
-        connection = await _open(conninfo(dsn, application_name))
+        connection = await _open(conninfo(dsn, application_name, settings=settings))
         limits = await _took_limits(connection)
     except psycopg.OperationalError as error:
         if "startup parameter" not in str(error):

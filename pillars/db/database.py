@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from pillars.db.connection import (
     LOCAL_LIMITS,
+    NO_SETTINGS,
     STATEMENT_TIMEOUT,
     connect,
     conninfo,
@@ -98,9 +99,9 @@ class Database:
         if attempts:
             self._emit(DatabaseReached(describe_dsn(self.dsn), attempts))
 
-    def link(self, purpose: str) -> Link:
-        """Return a new self-healing connection for one loop."""
-        link = Link(self, f"{self.name} {purpose}")
+    def link(self, purpose: str, settings: Mapping[str, str] = NO_SETTINGS) -> Link:
+        """Return a new self-healing connection for one loop; `settings` are of the server."""
+        link = Link(self, f"{self.name} {purpose}", settings)
         self._links.append(link)
         return link
 
@@ -154,9 +155,11 @@ class Database:
             await self._pool.close()
             self._pool = None
 
-    async def open_for(self, application_name: str) -> AsyncConnection[Any]:
+    async def open_for(
+        self, application_name: str, settings: Mapping[str, str]
+    ) -> AsyncConnection[Any]:
         """Open a connection for a link, with the prepared-statement switch this server needs."""
-        connection, self.limits = await connect(self.dsn, application_name)
+        connection, self.limits = await connect(self.dsn, application_name, settings)
         connection.prepare_threshold = self._threshold()
         return connection
 
@@ -225,10 +228,16 @@ def _has_news(descriptor: int) -> bool:
 class Link:
     """A connection of one loop's own. After any failure the next use makes a new one."""
 
-    def __init__(self, database: Database, application_name: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        application_name: str,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> None:
         """Belong to a database; nothing is opened yet."""
         self._database = database
         self._application_name = application_name
+        self._settings = settings
         self._connection: AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
 
@@ -264,7 +273,9 @@ class Link:
         async with self._lock:
             if self._connection is None or not _is_usable(self._connection):
                 await self.close()
-                self._connection = await self._database.open_for(self._application_name)
+                self._connection = await self._database.open_for(
+                    self._application_name, self._settings
+                )
             try:
                 yield self._connection
             except BaseException as error:

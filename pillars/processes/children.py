@@ -161,7 +161,7 @@ class Supervisor:
             child.fate = None
             if self._is_over(child):
                 # The stop came while it was being started and has not reached it.
-                process.terminate()
+                self.signal([child], signal.SIGTERM)
             code = await process.wait()
             _hear(child)
             if self._is_over(child):

@@ -13,6 +13,7 @@ from pillars.cluster.agent import HAND_OVER_LIMIT
 from pillars.cron.book import count_owned
 from pillars.cron.reconciler import Reconciler
 from pillars.cron.ticker import OwnTicker, SweepTicker
+from pillars.db.connection import PLANNED_ONCE
 from pillars.db.notify import RING_CHANNEL
 from pillars.ground.events import SchedulesRefused
 from pillars.loading import AppLoadError, load_app
@@ -94,7 +95,7 @@ def _start_loops(frame: Frame) -> None:
     if heart is not None:
         frame.listen(RING_CHANNEL, lambda _: heart.wake())
     own = OwnTicker(
-        database.link("ticker"),
+        database.link("ticker", PLANNED_ONCE),
         slots=lambda: membership.slots,
         progressed=membership.progressed,
         lookahead=settings.lookahead,
@@ -102,7 +103,7 @@ def _start_loops(frame: Frame) -> None:
         clock=frame.clock,
     )
     sweep = SweepTicker(
-        database.link("sweep"),
+        database.link("sweep", PLANNED_ONCE),
         lookahead=settings.lookahead,
         emit=frame.events,
         clock=frame.clock,

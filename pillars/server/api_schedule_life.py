@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pillars.cron import book, life
 from pillars.cron.backfill import FASTEST, PACE, Backfilled, backfill
-from pillars.cron.history import Occurrence, Outcome, history
+from pillars.cron.history import Occurrence, history
+from pillars.cron.outcomes import Outcome
 from pillars.cron.readers import moment
 from pillars.cron.upcoming import upcoming
 from pillars.ground.events import JobsEnqueued

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pillars.cron.definition import when_in_words
 from pillars.server.html import Html, element, join
 from pillars.server.records import rfc3339
 from pillars.server.status import StatusReader
@@ -178,19 +179,10 @@ def _schedule(schedule: ScheduleRecord, now: datetime | None) -> Html:
     return _row(
         element("code", schedule.name),
         element("code", schedule.job),
-        element("span", _timing(schedule), class_="soft"),
+        element("span", when_in_words(schedule.definition), class_="soft"),
         _number(_moment(schedule.next_fire_at, now)),
         _number(_moment(schedule.last_fire_at, now)),
     )
-
-
-def _timing(schedule: ScheduleRecord) -> str:
-    given = schedule.definition
-    for key in ("cron", "every", "at"):
-        if given.get(key) is not None:
-            zone = given.get("timezone")
-            return f"{key} {given[key]}" + (f" {zone}" if zone not in (None, "UTC") else "")
-    return schedule.timing
 
 
 def _failures(status: Status) -> Html:
@@ -210,7 +202,7 @@ def _failure(job: JobRecord, now: datetime | None) -> Html:
         element("span", job.state, class_="bad" if job.state == "dead" else "warn"),
         _number(f"{job.attempt}" + (f" of {job.max_attempts}" if job.max_attempts else "")),
         _number(_moment(job.finished_at or job.run_at, now)),
-        element("td", error, class_="error"),
+        _cell(error, "error"),
     )
 
 
@@ -235,17 +227,21 @@ def _table(columns: Sequence[str], rows: list[Html] | None, empty: str) -> Html:
 
 
 def _row(*cells: Child) -> Html:
-    return element("tr", [_cell(cell) for cell in cells])
+    return element("tr", [cell if isinstance(cell, _Cell) else _cell(cell) for cell in cells])
 
 
-def _cell(content: Child) -> Html:
-    if isinstance(content, Html) and content.startswith("<td"):
-        return content
-    return element("td", content)
+def _number(content: Child, class_: str | None = None) -> _Cell:
+    return _cell(content, f"number {class_}" if class_ else "number")
 
 
-def _number(content: Child, class_: str | None = None) -> Html:
-    return element("td", content, class_=f"number {class_}" if class_ else "number")
+def _cell(content: Child, class_: str | None = None) -> _Cell:
+    return _Cell(element("td", content, class_=class_))
+
+
+class _Cell(Html):
+    """A whole cell, which a row takes as it is."""
+
+    __slots__ = ()
 
 
 def _bar(share: float) -> Html:

@@ -15,8 +15,9 @@ from pillars.cron import backfill as backfill_module
 from pillars.cron.backfill import BackfillError, backfill
 from pillars.cron.book import ScheduleNotFoundError, reconcile
 from pillars.cron.definition import parse_schedule
-from pillars.cron.history import Outcome, history
+from pillars.cron.history import history
 from pillars.cron.life import fire, pause, remove, resume
+from pillars.cron.outcomes import Outcome
 from pillars.cron.ticker import OwnTicker
 from pillars.ground.events import JobsEnqueued
 from tests.helpers import FakeClock

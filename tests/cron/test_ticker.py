@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pillars.cluster.ring import SLOTS, slot_of
-from pillars.cron.firing import EACH, MOST_TICKS, Fired
+from pillars.cron.firing import BATCH, EACH, MOST_TICKS, Fired
 from pillars.cron.ticker import POLL, OwnTicker
 from pillars.ground.events import PassCompleted, ScheduleBroken, TickFired, TicksFired
 from tests.cron.ticking import ALL_SLOTS, NOON, at, own, rows, schedule, sweep, write
@@ -173,6 +173,35 @@ async def test_the_sweep_takes_what_an_owner_left_too_long(
 
     assert rows(sql, "schedule") == [("soon",)]
     assert [event.swept for event in events.of(TicksFired)] == [True]
+
+
+async def test_while_an_edit_holds_a_schedule_the_sweep_fires_the_others(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule("held"), schedule("other"))
+
+    async with database.transaction() as connection:
+        await connection.execute("SELECT FROM pillars.schedules WHERE name = 'held' FOR UPDATE")
+        await sweep(database, events, clock).step()
+
+    assert rows(sql, "schedule") == [("other",)]
+
+
+async def test_a_poll_is_fired_in_several_statements_each_planned_while_one_is_under_way(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, *(schedule(f"s{n}") for n in range(2 * BATCH + 1)))
+
+    await own(database, events, clock).step()
+
+    assert [event.schedules for event in events.of(TicksFired)] == [BATCH, BATCH, 1]
+    assert len(rows(sql)) == 2 * BATCH + 1
 
 
 async def test_late_ticks_within_the_grace_are_all_enqueued(

@@ -21,7 +21,7 @@ import pytest
 from pillars.cron.backfill import BACKFILL
 from pillars.cron.firing import FIRE, FIRE_AND_CANCEL
 from pillars.cron.life import FIRE_BY_HAND
-from pillars.db.connection import conninfo
+from pillars.db.connection import PLANNED_ONCE, conninfo
 from pillars.db.statements import Statement, load_statements
 from pillars.queue.lanes import CLAIM, CLAIM_ON, DEPTH, NEXT_DUE, NEXT_DUE_ON, Pages
 from tests.conftest import TEMPLATE, database_url
@@ -271,6 +271,22 @@ def test_a_hot_statement_needs_no_settings_of_ours_to_use_its_index(
 
     assert BIG & scanned(plan) == set()
     assert STATEMENTS[name].index in {*indexes(plan), None}
+
+
+@pytest.mark.parametrize("name", ["due", "overdue", "upcoming", "fire", "fire_and_cancel"])
+@pytest.mark.parametrize("knowledge", KNOWLEDGE)
+def test_what_a_ticker_plans_once_takes_the_first_rows_of_its_index_and_sorts_nothing(
+    servers: Callable[[str], Secret],
+    knowledge: str,
+    name: str,
+) -> None:
+    info = conninfo(servers(knowledge), "plans", settings=PLANNED_ONCE)
+
+    plan = explain(info, STATEMENTS[name], "generic")
+
+    assert BIG & scanned(plan) == set()
+    assert STATEMENTS[name].index in indexes(plan)
+    assert [node for node in plan if "Sort" in node["Node Type"]] == []
 
 
 def test_the_fire_statement_finds_a_tick_that_exists_by_its_unique_key(

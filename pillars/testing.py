@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EndlessJobsError", "JobFailedError", "enqueued", "migrated", "run_due_jobs"]
 MOST_ATTEMPTS = 1_000
-MOST_LISTED = 10_000
+_PAGE = 1_000
 _LEASE = 3600.0
 
 
@@ -77,11 +77,14 @@ async def enqueued(
 ) -> list[JobRecord]:
     """Return the jobs that wait, also for their time or for a retry, in the order they were put."""
     database = where.database if isinstance(where, App) else where
-    waiting = [
-        job
-        for state in (JobState.AVAILABLE, JobState.FAILED)
-        for job in await list_jobs(database, state=state, type=type, queue=queue, limit=MOST_LISTED)
-    ]
+    waiting: list[JobRecord] = []
+    for state in (JobState.AVAILABLE, JobState.FAILED):
+        before = None
+        while page := await list_jobs(
+            database, state=state, type=type, queue=queue, before=before, limit=_PAGE
+        ):
+            waiting += page
+            before = page[-1].id
     return sorted(waiting, key=lambda job: job.id)
 
 

@@ -40,6 +40,15 @@ async def test_what_waits_is_listed_in_the_order_it_was_put(app: App) -> None:
     assert len(await enqueued(app)) == 3
 
 
+async def test_all_that_waits_is_listed_however_much_it_is(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pillars.testing._PAGE", 2)
+    await app.enqueue_many([NewJob("noop", {"n": n}) for n in range(5)])
+
+    assert [job.args["n"] for job in await enqueued(app)] == [0, 1, 2, 3, 4]
+
+
 async def test_due_jobs_run_in_the_test_with_those_they_enqueue(app: App) -> None:
     seen: list[str] = []
 

@@ -17,9 +17,7 @@ from pillars.db.connection import PLANNED_ONCE
 from pillars.db.notify import RING_CHANNEL
 from pillars.ground.events import SchedulesRefused
 from pillars.loading import AppLoadError, load_app
-from pillars.processes.children import tell_parent
 from pillars.processes.frame import Frame
-from pillars.telemetry.endpoints import OpsServer, ops_routes
 
 if TYPE_CHECKING:
     from pillars.cron.files import ScheduleSet
@@ -39,17 +37,11 @@ async def run_cron(settings: Settings, dsn: Secret) -> None:
     """
     code, faults = _load_code(settings.app)
     frame = Frame("cron", settings, dsn)
-    ops = OpsServer(
-        settings.host,
-        settings.metrics_port,
-        ops_routes(frame.metrics, frame.health),
-    )
     async with frame.running():
         if frame.stopping:
             return
         frame.health.expect_cron(settings.lease, frame.database.link("health"))
-        url = tell_parent(await ops.start())
-        try:
+        async with frame.endpoints() as url:
             await frame.join(url)
             _start_loops(frame)
             if faults:
@@ -59,8 +51,6 @@ async def run_cron(settings: Settings, dsn: Secret) -> None:
             await frame.until_stopped()
             await frame.bounded("hand-over", _hand_over(frame))
             await frame.end_loops()
-        finally:
-            await ops.stop()
 
 
 def _load_code(app: str | None) -> tuple[ScheduleSet | None, tuple[str, ...]]:

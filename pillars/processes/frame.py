@@ -31,8 +31,9 @@ from pillars.ground.events import (
     ProcessStopping,
 )
 from pillars.ground.loop import Stepper, describe
-from pillars.processes.children import parent_is_gone
+from pillars.processes.children import parent_is_gone, tell_parent
 from pillars.queue.upkeep import rescue
+from pillars.telemetry.endpoints import OpsServer, ops_routes
 from pillars.telemetry.health import Health
 from pillars.telemetry.logs import LogListener, configure_logging
 from pillars.telemetry.metrics import Metrics
@@ -97,6 +98,21 @@ class Frame:
                 await self.bounded("leave", self.heart.stop())
             await self.bounded("close", self.database.close())
             self.events(ProcessStopped(self.role, self.name))
+
+    @asynccontextmanager
+    async def endpoints(self) -> AsyncIterator[str]:
+        """Serve health and metrics on a port of their own; gives the URL the others are told.
+
+        Raises:
+            PortError: the port cannot be used.
+        """
+        settings = self.settings
+        routes = ops_routes(self.metrics, self.health)
+        server = OpsServer(settings.host, settings.metrics_port, routes)
+        try:
+            yield tell_parent(await server.start())
+        finally:
+            await server.stop()
 
     async def join(self, url: str) -> None:
         """Become an active member; from here on the others know this process."""

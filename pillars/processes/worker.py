@@ -6,11 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pillars.db.notify import JOBS_CHANNEL
-from pillars.processes.children import tell_parent
 from pillars.processes.frame import STEP_LIMIT, Frame
 from pillars.queue.gate import GateKeeper
 from pillars.queue.upkeep import Pruner, Rescuer
-from pillars.telemetry.endpoints import OpsServer, ops_routes
 from pillars.telemetry.tracing import attempt_spans
 from pillars.worker.worker import Worker
 
@@ -29,22 +27,14 @@ async def run_worker(settings: Settings, dsn: Secret, app: App) -> None:
         PillarsError: it cannot start.
     """
     frame = Frame("worker", settings, dsn)
-    ops = OpsServer(
-        settings.host,
-        settings.metrics_port,
-        ops_routes(frame.metrics, frame.health),
-    )
     async with frame.running():
         if frame.stopping:
             return
         app.bind(frame.database, frame.events)
         frame.health.expect_worker(_CLAIM_LIMIT, frame.database.link("health"))
-        url = tell_parent(await ops.start())
-        try:
+        async with frame.endpoints() as url:
             await frame.join(url)
             await _work(frame, app)
-        finally:
-            await ops.stop()
 
 
 async def _work(frame: Frame, app: App) -> None:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from pillars.db.database import Database
 
 # Jobs of one queue and priority beyond this are not counted: counting millions each few seconds
-# helps nobody, and the age of the oldest says more.
-DEPTH_LIMIT = 10_000
+# helps nobody, and the age of the oldest says more. With more lanes than share the total between
+# them each is counted to less.
+DEPTH_LIMIT, DEPTH_TOTAL = 10_000, 200_000
 _NEWEST = 1_000
 
 
@@ -209,7 +210,7 @@ async def cancel_job(database: Database, job_id: int, reason: str) -> JobState:
 
 async def depths(database: Database) -> list[QueueDepth]:
     """Return the depth of each queue that holds unfinished jobs, in order of name."""
-    rows = await database.fetch(DEPTH, {"limit": DEPTH_LIMIT})
+    rows = await database.fetch(DEPTH, {"limit": DEPTH_LIMIT, "total": DEPTH_TOTAL})
     return [QueueDepth(*row) for row in rows]
 
 

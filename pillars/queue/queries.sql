@@ -642,8 +642,8 @@ WHERE cancel_requested_at IS NOT NULL AND finished_at IS NULL
   AND state = 'running' AND worker_id = %(worker_id)s
 
 -- name: depth
--- Unfinished jobs by queue and state, each lane of a queue counted up to a limit, and the age in
--- seconds of the oldest job that is due and waits.
+-- Unfinished jobs by queue and state, each lane of a queue counted up to a limit, which is lower where
+-- there are many lanes, and the age in seconds of the oldest job that is due and waits.
 -- index: jobs_ready
 SELECT lanes.queue, sum(counted.available)::bigint, sum(counted.running)::bigint,
     sum(counted.failed)::bigint, sum(counted.scheduled)::bigint,
@@ -657,7 +657,8 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT state, run_at FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
-        ORDER BY gate, run_at, id LIMIT %(limit)s
+        ORDER BY gate, run_at, id
+        LIMIT (SELECT greatest(100, least(%(limit)s::bigint, %(total)s / count(*))) FROM lanes)
     ) AS unfinished
 ) AS counted (available, running, failed, scheduled)
 LEFT JOIN LATERAL (

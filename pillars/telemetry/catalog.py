@@ -244,7 +244,7 @@ METRICS: tuple[Metric, ...] = (
         ("queue", "state"),
         _SERVER,
         "Unfinished jobs: available (due), scheduled (later), running, failed (to be retried); "
-        "counted up to 10,000 for each queue and priority.",
+        "counted up to 10,000 for each queue and priority, to less where there are more than 20.",
         database_wide=True,
     ),
     Metric(

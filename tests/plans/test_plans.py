@@ -137,7 +137,7 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "claim of all_lanes": {"limit": 20},
     "claim of known_lanes": {"limit": 20},
     "count_holding": {"name": "q1"},
-    "depth of all_lanes": {"limit": 100_000},
+    "depth of all_lanes": {"limit": 100_000, "total": 1_000_000},
     "heartbeat": {"id": WORKER},
     "fire_by_hand": {"id": 150_000},
     "history": {"limit": 50, "before": None},

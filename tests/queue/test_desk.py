@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg.rows import dict_row
 
+from pillars.queue import desk
 from pillars.queue.desk import (
     JobNotFoundError,
     JobStateError,
@@ -44,6 +45,18 @@ async def test_depths_count_each_queue_by_state(database: Database) -> None:
     ]
 
     assert found == [("one", 1, 0, 0, 1), ("two", 1, 0, 0, 0)]
+
+
+async def test_many_lanes_are_each_counted_to_less(
+    database: Database, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "DEPTH_TOTAL", 300)
+    sql.execute("SELECT pillars.enqueue('a', queue => 'q' || n % 2) FROM generate_series(1, 400) n")
+
+    assert [(each.queue, each.available) for each in await depths(database)] == [
+        ("q0", 150),
+        ("q1", 150),
+    ]
 
 
 async def test_no_unfinished_jobs_means_no_depths(database: Database) -> None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pillars.cron.duration import LONGEST, PATTERN, parse_duration
@@ -163,9 +164,14 @@ def _zone(raw: object) -> str:
     text = _text(raw)
     if text in zone_names():
         return text
-    spelled = text[:60].title().replace(" ", "_")
-    near = did_you_mean(text[:60], zone_names()) or did_you_mean(spelled, zone_names())
-    raise ValueError(f"{text[:60]!r} is not an IANA time zone{near}")
+    raise ValueError(f"{text[:60]!r} is not an IANA time zone{_near_zone(text[:60])}")
+
+
+# A slip stands in all schedules of a file as a rule, and there are six hundred zones to look at.
+@lru_cache(maxsize=256)
+def _near_zone(text: str) -> str:
+    spelled = text.title().replace(" ", "_")
+    return did_you_mean(text, zone_names()) or did_you_mean(spelled, zone_names())
 
 
 def _moment(raw: object) -> datetime:

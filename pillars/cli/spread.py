@@ -13,11 +13,11 @@ from pillars.cli.context import settings_from, with_database
 from pillars.cli.files import load_code
 from pillars.cli.output import console, print_json, print_table, write_file
 from pillars.cli.progress import progress_bar
+from pillars.cron import readers
 from pillars.cron.code import load_set
 from pillars.cron.spread import MINUTE, spread
 from pillars.cron.survey import Firing, firings_in_force
-from pillars.cron.zones import zone_names
-from pillars.ground.errors import UsageError, did_you_mean
+from pillars.ground.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -55,10 +55,10 @@ def show_spread(arguments: argparse.Namespace) -> int:
 
 
 def _zone(name: str) -> ZoneInfo:
-    if name not in zone_names():
-        near = did_you_mean(name, zone_names())
-        raise UsageError(f"--timezone: {name!r} is not an IANA time zone{near}")
-    return ZoneInfo(name)
+    try:
+        return ZoneInfo(readers.zone().read(name))
+    except ValueError as error:
+        raise UsageError(f"--timezone: {error}") from None
 
 
 def _window(day: date | None, zone: ZoneInfo) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ops.benchmarks.ageing import ageing
 from ops.benchmarks.bench import Figure, Ground
+from ops.benchmarks.costing import costing
 from ops.benchmarks.dealing import dealing
 from ops.benchmarks.enqueueing import enqueueing
 from ops.benchmarks.firing import firing, lived
@@ -40,11 +41,12 @@ _ALL = {
     "statements": stating,
     "ring": dealing,
     "tell": telling,
+    "costs": costing,
     "age": ageing,
     "hours": lived,
 }
-# Takes minutes, so it runs when it is asked for.
-_LONG = {"age", "hours"}
+# Take minutes, or show how rather than how much: they run when they are asked for.
+_LONG = {"age", "costs", "hours"}
 _SIZE, _ROUNDS = 50_000, 3
 _QUICK_SIZE, _QUICK_ROUNDS = 5_000, 1
 _BATCH = 5_000
@@ -76,7 +78,7 @@ def _arguments() -> argparse.Namespace:
         "only",
         nargs="*",
         metavar="WHAT",
-        help=f"of {', '.join(_ALL)}; default all but {' and '.join(sorted(_LONG))}",
+        help=f"of {', '.join(_ALL)}; default all but {', '.join(sorted(_LONG))}",
     )
     parser.add_argument("--size", type=int, default=_SIZE, metavar="N", help="jobs or schedules")
     parser.add_argument(

@@ -21,10 +21,10 @@ _UNNEST = """
 INSERT INTO pillars.jobs (type, args, queue, priority)
 SELECT * FROM unnest(%s::text[], %s::jsonb[], %s::text[], %s::smallint[])
 """
-_ONE = "INSERT INTO pillars.jobs (type, args, queue) VALUES (%s, %s, %s) RETURNING id"
-_VALUES = ("noop", '{"n": 1}', "default")
+ONE = "INSERT INTO pillars.jobs (type, args, queue) VALUES (%s, %s, %s) RETURNING id"
+VALUES = ("noop", '{"n": 1}', "default")
 # The disk's pace changes from second to second: ours and bare take turns of so many.
-_TURN = 50
+TURN = 50
 
 
 async def enqueueing(ground: Ground) -> list[Figure]:
@@ -73,12 +73,12 @@ async def _awaited(app: App, database: Database, count: int, figure: Figure) -> 
         database.dsn.reveal(), autocommit=True, prepare_threshold=0
     ) as connection:
         ours = bare = 0.0
-        for number in range(-1, count // _TURN):
+        for number in range(-1, count // TURN):
             began = time.perf_counter()
-            for _ in range(_TURN):
-                await (await connection.execute(_ONE, _VALUES)).fetchone()
+            for _ in range(TURN):
+                await (await connection.execute(ONE, VALUES)).fetchone()
             between = time.perf_counter()
-            for _ in range(_TURN):
+            for _ in range(TURN):
                 await app.enqueue("noop", {"n": 1})
             # The first turn connects and prepares.
             if number >= 0:
@@ -92,12 +92,12 @@ def _blocking(app: App, database: Database, count: int, figure: Figure) -> None:
     with bare(database) as connection, bare(database) as other:
         other.prepare_threshold = 5
         ours = plain = 0.0
-        for number in range(-1, count // _TURN):
+        for number in range(-1, count // TURN):
             began = time.perf_counter()
-            for _ in range(_TURN):
-                connection.execute(_ONE, _VALUES).fetchone()
+            for _ in range(TURN):
+                connection.execute(ONE, VALUES).fetchone()
             between = time.perf_counter()
-            for _ in range(_TURN):
+            for _ in range(TURN):
                 app.enqueue_sync(other, [NewJob("noop", {"n": 1})])
             if number >= 0:
                 plain += between - began

@@ -63,7 +63,12 @@ async def working(ground: Ground) -> list[Figure]:
     return figures
 
 
-async def work_off(database: Database, size: int, workers: int) -> tuple[float, float]:
+async def work_off(
+    database: Database,
+    size: int,
+    workers: int,
+    command: Sequence[str] = (sys.executable, "-m", "pillars", "worker"),
+) -> tuple[float, float]:
     """Add so many jobs and have them done; return jobs a second and CPU seconds of the workers.
 
     The time is the database's, from the first job's start to the last one's end.
@@ -72,7 +77,7 @@ async def work_off(database: Database, size: int, workers: int) -> tuple[float, 
         await pause_queue(database, "default", paused=True)
         ((last,),) = connection.execute("SELECT coalesce(max(id), 0) FROM pillars.jobs").fetchall()
         connection.execute(_FILL, (size,))
-        running = [await _start(database) for _ in range(workers)]
+        running = [await _start(database, command) for _ in range(workers)]
         try:
             await _until(connection, _ACTIVE, (), workers)
             before = sum(map(_cpu, running))
@@ -105,9 +110,9 @@ def _take_all(database: Database) -> None:
             pass
 
 
-async def _start(database: Database) -> Process:
+async def _start(database: Database, command: Sequence[str]) -> Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pillars", "worker"),
+        *command,
         env=clean_environment(PILLARS_DATABASE_URL=database.dsn.reveal()),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,

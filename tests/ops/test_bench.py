@@ -51,6 +51,28 @@ def test_the_benchmarks_run_and_write_down_every_round(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.timeout(300)
+def test_the_costs_of_a_worker_and_of_an_enqueue_are_told_part_by_part(tmp_path: Path) -> None:
+    report = tmp_path / "figures.json"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.benchmarks", "costs", "--quick", "--json", str(report)],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(report.read_text())["figures"]
+    worker, enqueue = (
+        [figure["ours"][0] for figure in figures if figure["name"].startswith(whose)]
+        for whose in ("a worker's CPU", "an enqueue")
+    )
+    # The samples of a few jobs may miss a phase or two.
+    assert sum(worker) > 0
+    assert all(microseconds > 0 for microseconds in enqueue)
+
+
 def test_a_benchmark_that_does_not_exist_is_named_with_those_that_do() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ops.benchmarks", "wrk"],

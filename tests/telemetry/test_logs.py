@@ -6,7 +6,6 @@ import logging
 import re
 from collections import Counter
 from contextvars import copy_context
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +25,7 @@ from pillars.ground.events import (
     JobLost,
     JobsFinished,
     JobsPruned,
+    JobsRescued,
     JobsReturned,
     JobStopping,
     LoopFailed,
@@ -100,6 +100,7 @@ EXAMPLES: tuple[Worded, ...] = (
     JobLost(1, "mail", "default", 5, None),
     JobStopping(1, "mail", "cancelled by command"),
     FinishRefused((7, 8)),
+    JobsRescued(3),
     JobsReturned(4),
     JobsPruned(5000),
 )
@@ -607,7 +608,7 @@ def test_what_a_handler_logs_names_its_job_and_its_tick(format_: Literal["text",
     stream = io.StringIO()
     configure_logging(format_, "worker", "w", stream=stream)
 
-    copy_context().run(_log_in, JobContext(replace(job, trace=trace)))
+    copy_context().run(_log_in, JobContext(job._replace(trace=trace)))
 
     if format_ == "text":
         assert lines(stream) == ["worker/w  job 7 mail: sent", "worker/w  connected [library]"]

@@ -10,16 +10,22 @@ from uuid import uuid4
 
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import InsufficientPrivilege
 
 from pillars.db.connection import connect
 from pillars.db.embedded import EmbeddedPostgres
+from pillars.ground.errors import PillarsError
 from pillars.ground.settings import Secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-# Both copy or delete files, on disks that may be busy.
+# Creating and dropping copy or delete files, on disks that may be busy.
 _PATIENCE: LiteralString = "SET statement_timeout = '120s'"
+
+
+class ScratchRefusedError(PillarsError):
+    """This user may not create databases."""
 
 
 @contextmanager
@@ -42,10 +48,13 @@ async def scratch_database(server: Secret, prefix: str) -> AsyncIterator[Secret]
     """Create an empty database beside the one that is named; it is dropped afterwards.
 
     Raises:
-        psycopg.errors.InsufficientPrivilege: this user may not create databases.
+        ScratchRefusedError: this user may not create databases.
     """
     name = f"{prefix}_{uuid4().hex[:12]}"
-    await _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        await _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    except InsufficientPrivilege:
+        raise ScratchRefusedError from None
     try:
         yield Secret(make_conninfo(server.reveal(), dbname=name))
     finally:

@@ -18,10 +18,8 @@ import tempfile
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from psycopg.errors import InsufficientPrivilege
-
 from pillars.db.connection import describe_dsn
-from pillars.db.scratch import scratch_database, temporary_postgres
+from pillars.db.scratch import ScratchRefusedError, scratch_database, temporary_postgres
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
@@ -76,17 +74,13 @@ def check_room(schedules: int, ticks: float) -> None:
 
 @asynccontextmanager
 async def _beside(named: Secret) -> AsyncIterator[Secret]:
-    scratch = scratch_database(named, "pillars_loadtest")
     try:
-        database = await scratch.__aenter__()
-    except InsufficientPrivilege:
+        async with scratch_database(named, "pillars_loadtest") as database:
+            yield database
+    except ScratchRefusedError:
         raise RefusedError(
             "this user may not create a database on the server, and in "
             f"{describe_dsn(named)} there may be somebody's data: let the user create databases "
             "(ALTER ROLE ... CREATEDB), leave --database-url out for a PostgreSQL of its own, or "
             "say --in-place to use that very database"
         ) from None
-    try:
-        yield database
-    finally:
-        await scratch.__aexit__(None, None, None)

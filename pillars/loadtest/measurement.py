@@ -15,7 +15,7 @@ import random
 import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pillars.cron.bulk import CHUNK
 from pillars.db.connection import fetch
@@ -66,6 +66,15 @@ class Stage:
 Told = Stage | Look | Done
 
 
+class _Seen(NamedTuple):
+    """What was seen of a window, as in the report."""
+
+    behind: bool
+    cron_cpu: float | None
+    database_cpu: float | None
+    looks: list[Look]
+
+
 class Measurement:
     """One run on a database that is there, with processes that somebody else puts away."""
 
@@ -105,28 +114,7 @@ class Measurement:
         self._tell(Stage("waiting for the first tick"))
         await self._until(start - self._lead)
         spawned = await self._now()
-        for _ in range(self._order.replicas):
-            self._crew.start("cron")
-        watch = Watch(
-            self._database.link("watch"),
-            self._crew,
-            SystemClock(),
-            queue=self._queue,
-            start=start,
-            postmaster=self._postmaster,
-            told=self._tell,
-        )
-        stepper = Stepper("watch", watch.step, nobody)
-        watching = asyncio.create_task(stepper.run(), name="watch")
-        try:
-            await self._until(start)
-            before = self._cpu()
-            await self._follow_plan(start)
-            await self._until(start + self._order.seconds)
-            behind = not await self._caught_up(start + self._order.seconds)
-            after = self._cpu()
-        finally:
-            watching.cancel()
+        seen = await self._observe(start)
         self._tell(Stage("stopping the processes"))
         await self._crew.rest()
 
@@ -147,15 +135,43 @@ class Measurement:
             counts=counts,
             lateness=lateness,
             course=course,
-            behind=behind,
+            behind=seen.behind,
             fill_seconds=fill_seconds,
             start_to_first_fire=lateness.first and lateness.first - spawned,
             fires=sum(enqueued for at, enqueued, _ in course.throughput if at >= 0),
-            cron_cpu=_between(before[0], after[0]),
-            database_cpu=_between(before[1], after[1]),
+            cron_cpu=seen.cron_cpu,
+            database_cpu=seen.database_cpu,
             processes=self._crew.figures(),
             deeds=self._deeds,
-            looks=watch.looks,
+            looks=seen.looks,
+        )
+
+    async def _observe(self, start: int) -> _Seen:
+        """Start the crons, and look at them until all ticks of the window were enqueued."""
+        for _ in range(self._order.replicas):
+            self._crew.start("cron")
+        watch = Watch(
+            self._database.link("watch"),
+            self._crew,
+            SystemClock(),
+            queue=self._queue,
+            start=start,
+            postmaster=self._postmaster,
+            told=self._tell,
+        )
+        stepper = Stepper("watch", watch.step, nobody)
+        watching = asyncio.create_task(stepper.run(), name="watch")
+        try:
+            await self._until(start)
+            cron, database = self._cpu()
+            await self._follow_plan(start)
+            await self._until(start + self._order.seconds)
+            behind = not await self._caught_up(start + self._order.seconds)
+            cron_after, database_after = self._cpu()
+        finally:
+            watching.cancel()
+        return _Seen(
+            behind, _between(cron, cron_after), _between(database, database_after), watch.looks
         )
 
     async def _fill(self) -> tuple[int, float]:

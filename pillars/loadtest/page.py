@@ -43,7 +43,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
         ("start to first fire", "-" if first is None else seconds(first)),
         ("adding the schedules", seconds(report.fill_seconds)),
         ("CPU of all crons", _of_a_core(report, report.cron_cpu)),
-        ("CPU of a fire", "-" if a_fire is None else f"{a_fire:,.0f} us"),
+        ("CPU of a fire, idling included", "-" if a_fire is None else f"{a_fire:,.0f} us"),
         ("CPU of the database", _of_a_core(report, report.database_cpu)),
         ("slots moved", f"{report.slots_moved:,}"),
     ]

@@ -91,7 +91,7 @@ class Membership:
             on_expel: called in the transaction that removes workers with their ids; returns how
                 many jobs it rescued, and events to be emitted after the commit.
             emit: receives the events of the cluster.
-            clock: monotonic time.
+            clock: monotonic time; a test's clock also owns the database's time.
             queues: what a worker serves; none named means all.
         """
         self.member_id: UUID | None = None
@@ -145,7 +145,8 @@ class Membership:
     async def join(self) -> None:
         """Enter the members under a new id."""
         member_id = uuid4()
-        await self._link.fetch(SQL["join"], {"id": member_id, **self._row})
+        params = {"id": member_id, "now": self._clock.database_now(), **self._row}
+        await self._link.fetch(SQL["join"], params)
         self.member_id = member_id
         self._beat_at = self._clock.monotonic()
         self.progressed()
@@ -266,6 +267,7 @@ class Membership:
             SQL["heartbeat"],
             {
                 "id": self.member_id,
+                "now": self._clock.database_now(),
                 "lease": self._lease,
                 "progress_age": sent - self._progressed_at,
                 "ring_version": self.ring_version,
@@ -293,7 +295,8 @@ class Membership:
         moved = None
         async with self._link.transaction() as connection:
             ring = await members.lock_ring(connection)
-            gone = await members.expel(connection, me.id, self._lease)
+            now = self._clock.database_now()
+            gone = await members.expel(connection, me.id, self._lease, now)
             for member in gone:
                 if member.role == "worker":
                     rescued[member.id], dead = await self._on_expel(connection, [member.id])

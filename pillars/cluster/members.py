@@ -102,16 +102,21 @@ async def expel(
     connection: AsyncConnection[Any],
     me: UUID,
     lease: float,
+    now: datetime | None = None,
 ) -> list[Expelled]:
     """Remove members that are silent, if our own heartbeats were not interrupted for a lease.
 
-    To be called in a transaction that holds the ring (`lock_ring`).
+    To be called in a transaction that holds the ring (`lock_ring`). `now` overrides the database's
+    clock.
     """
-    rows = await fetch(
-        connection,
-        SQL["expel"],
-        {"id": me, "lease": lease, "cron_patience": CRON_PATIENCE, "patience": PATIENCE},
-    )
+    params = {
+        "id": me,
+        "now": now,
+        "lease": lease,
+        "cron_patience": CRON_PATIENCE,
+        "patience": PATIENCE,
+    }
+    rows = await fetch(connection, SQL["expel"], params)
     return [Expelled(*row) for row in rows]
 
 

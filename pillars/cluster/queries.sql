@@ -1,8 +1,12 @@
 -- name: join
 -- Enter the members as joining.
-INSERT INTO pillars.members (id, role, name, state, pid, url, app_version, queues)
-VALUES (%(id)s, %(role)s, %(name)s, 'joining', %(pid)s, %(url)s, %(app_version)s,
-    nullif(%(queues)s::text[], '{}'))
+INSERT INTO pillars.members (
+    id, role, name, state, pid, url, app_version, queues,
+    started_at, heartbeat_at, streak_at, progress_at
+)
+SELECT %(id)s, %(role)s, %(name)s, 'joining', %(pid)s, %(url)s, %(app_version)s,
+    nullif(%(queues)s::text[], '{}'), clock.now, clock.now, clock.now, clock.now
+FROM (SELECT coalesce(%(now)s::timestamptz, now()) AS now) AS clock
 
 -- name: set_state
 -- Move a member through its life; no row means it was expelled.
@@ -15,20 +19,21 @@ DELETE FROM pillars.members WHERE id = %(id)s
 -- name: heartbeat
 -- A sign of life. A gap of half a lease ends the streak that gives the right to expel others.
 UPDATE pillars.members
-SET heartbeat_at = now(),
-    streak_at = CASE WHEN heartbeat_at < now() - make_interval(secs => %(lease)s / 2.0)
-                     THEN now() ELSE streak_at END,
-    progress_at = now() - make_interval(secs => %(progress_age)s::float8),
+SET heartbeat_at = clock.now,
+    streak_at = CASE WHEN heartbeat_at < clock.now - make_interval(secs => %(lease)s / 2.0)
+                     THEN clock.now ELSE streak_at END,
+    progress_at = clock.now - make_interval(secs => %(progress_age)s::float8),
     seen_ring_version = %(ring_version)s,
     schedules_digest = %(schedules_digest)s
+FROM (SELECT coalesce(%(now)s::timestamptz, now()) AS now) AS clock
 WHERE id = %(id)s
 RETURNING (SELECT version FROM pillars.ring),
     extract(epoch FROM clock_timestamp())::float8,
     EXISTS (
         SELECT FROM pillars.members AS other
         WHERE other.id <> %(id)s
-          AND other.heartbeat_at < now() - make_interval(secs => %(lease)s)
-           OR other.id <> %(id)s AND other.progress_at < now() - make_interval(
+          AND other.heartbeat_at < clock.now - make_interval(secs => %(lease)s)
+           OR other.id <> %(id)s AND other.progress_at < clock.now - make_interval(
               secs => %(lease)s * CASE other.role WHEN 'cron' THEN %(cron_patience)s
                                                   ELSE %(patience)s END)
     )
@@ -36,17 +41,17 @@ RETURNING (SELECT version FROM pillars.ring),
 -- name: expel
 -- Remove members without a sign of life or of progress, if our own heartbeats give us the right.
 DELETE FROM pillars.members AS other
-USING pillars.members AS me
+USING pillars.members AS me, (SELECT coalesce(%(now)s::timestamptz, now()) AS now) AS clock
 WHERE me.id = %(id)s AND other.id <> me.id
-  AND me.streak_at <= now() - make_interval(secs => %(lease)s)
-  AND me.heartbeat_at > now() - make_interval(secs => %(lease)s / 2.0)
-  AND (other.heartbeat_at < now() - make_interval(secs => %(lease)s)
-       OR other.progress_at < now() - make_interval(
+  AND me.streak_at <= clock.now - make_interval(secs => %(lease)s)
+  AND me.heartbeat_at > clock.now - make_interval(secs => %(lease)s / 2.0)
+  AND (other.heartbeat_at < clock.now - make_interval(secs => %(lease)s)
+       OR other.progress_at < clock.now - make_interval(
            secs => %(lease)s * CASE other.role WHEN 'cron' THEN %(cron_patience)s
                                                ELSE %(patience)s END))
 RETURNING other.id, other.role, other.name,
-    extract(epoch FROM now() - other.heartbeat_at)::float8,
-    extract(epoch FROM now() - other.progress_at)::float8
+    extract(epoch FROM clock.now - other.heartbeat_at)::float8,
+    extract(epoch FROM clock.now - other.progress_at)::float8
 
 -- name: lock_ring
 -- Every change of membership holds this row: changes happen one after another.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,14 +65,19 @@ async def joined(make: Callable[..., Membership], *names: str) -> list[Membershi
     return agents
 
 
-def age(sql: psycopg.Connection[Any], column: str, member: UUID | None, seconds: float) -> None:
-    sql.execute(
-        SQL(
-            "UPDATE pillars.members SET {} = now() - make_interval(secs => %s) "
-            "WHERE %s::uuid IS NULL OR id = %s",
-        ).format(Identifier(column)),
-        (seconds, member, member),
-    )
+@pytest.fixture
+def age(sql: psycopg.Connection[Any], clock: FakeClock) -> Callable[..., None]:
+    """Set an instant of a member, or of all, so many seconds back."""
+
+    def set_back(column: str, member: UUID | None, seconds: float) -> None:
+        sql.execute(
+            SQL("UPDATE pillars.members SET {} = %s WHERE %s::uuid IS NULL OR id = %s").format(
+                Identifier(column)
+            ),
+            (clock.now - timedelta(seconds=seconds), member, member),
+        )
+
+    return set_back
 
 
 async def test_three_crons_share_all_slots(make: Callable[..., Membership]) -> None:
@@ -82,12 +88,12 @@ async def test_three_crons_share_all_slots(make: Callable[..., Membership]) -> N
 
 async def test_a_silent_member_is_expelled_and_its_slots_are_taken_over(
     make: Callable[..., Membership],
-    sql: psycopg.Connection[Any],
+    age: Callable[..., None],
     events: RecordingListener,
 ) -> None:
     a, b, c = await joined(make, "a", "b", "c")
-    age(sql, "streak_at", a.member_id, LEASE + 1)
-    age(sql, "heartbeat_at", c.member_id, LEASE + 1)
+    age("streak_at", a.member_id, LEASE + 1)
+    age("heartbeat_at", c.member_id, LEASE + 1)
 
     await a.step()
     await b.step()
@@ -99,7 +105,7 @@ async def test_a_silent_member_is_expelled_and_its_slots_are_taken_over(
 
 async def test_a_member_that_beats_but_does_nothing_is_expelled(
     make: Callable[..., Membership],
-    sql: psycopg.Connection[Any],
+    age: Callable[..., None],
     events: RecordingListener,
     clock: FakeClock,
 ) -> None:
@@ -107,8 +113,8 @@ async def test_a_member_that_beats_but_does_nothing_is_expelled(
     clock.advance(LEASE * 3 + 1)
     a.progressed()
     await hung.step()
-    age(sql, "streak_at", a.member_id, LEASE + 1)
-    age(sql, "heartbeat_at", a.member_id, 1)
+    age("streak_at", a.member_id, LEASE + 1)
+    age("heartbeat_at", a.member_id, 1)
 
     await a.step()
 
@@ -117,12 +123,12 @@ async def test_a_member_that_beats_but_does_nothing_is_expelled(
 
 async def test_after_a_stall_of_the_database_nobody_is_expelled(
     make: Callable[..., Membership],
-    sql: psycopg.Connection[Any],
+    age: Callable[..., None],
     events: RecordingListener,
 ) -> None:
     a, b, c = await joined(make, "a", "b", "c")
-    age(sql, "streak_at", None, 100)
-    age(sql, "heartbeat_at", None, LEASE + 1)
+    age("streak_at", None, 100)
+    age("heartbeat_at", None, LEASE + 1)
 
     for agent in (a, b, c):
         await agent.step()
@@ -132,12 +138,12 @@ async def test_after_a_stall_of_the_database_nobody_is_expelled(
 
 async def test_a_heartbeat_that_was_itself_delayed_gives_no_right_to_expel(
     make: Callable[..., Membership],
-    sql: psycopg.Connection[Any],
+    age: Callable[..., None],
     events: RecordingListener,
 ) -> None:
     a, _ = await joined(make, "a", "b")
-    age(sql, "streak_at", None, 100)
-    age(sql, "heartbeat_at", None, LEASE + 1)
+    age("streak_at", None, 100)
+    age("heartbeat_at", None, LEASE + 1)
 
     await a._expel()
 
@@ -210,6 +216,7 @@ async def test_the_jobs_of_an_expelled_worker_go_back_to_the_queue(
     make: Callable[..., Membership],
     database: Database,
     sql: psycopg.Connection[Any],
+    age: Callable[..., None],
     events: RecordingListener,
 ) -> None:
     (cron,) = await joined(make, "a")
@@ -222,8 +229,8 @@ async def test_the_jobs_of_an_expelled_worker_go_back_to_the_queue(
         "UPDATE pillars.jobs SET state = 'running', worker_id = %s, attempt = 1",
         (worker.member_id,),
     )
-    age(sql, "streak_at", cron.member_id, LEASE + 1)
-    age(sql, "heartbeat_at", worker.member_id, LEASE + 1)
+    age("streak_at", cron.member_id, LEASE + 1)
+    age("heartbeat_at", worker.member_id, LEASE + 1)
 
     await cron.step()
 
@@ -238,6 +245,7 @@ async def test_a_job_that_dies_of_lost_workers_is_told_of_once_by_whoever_remove
     make: Callable[..., Membership],
     database: Database,
     sql: psycopg.Connection[Any],
+    age: Callable[..., None],
     events: RecordingListener,
 ) -> None:
     crons = await joined(make, "a", "b")
@@ -255,9 +263,9 @@ async def test_a_job_that_dies_of_lost_workers_is_told_of_once_by_whoever_remove
     if way == "left":
         await worker.leave()
     else:
-        age(sql, "heartbeat_at", worker.member_id, LEASE + 1)
+        age("heartbeat_at", worker.member_id, LEASE + 1)
         for cron in crons:
-            age(sql, "streak_at", cron.member_id, LEASE + 1)
+            age("streak_at", cron.member_id, LEASE + 1)
     for cron in crons:
         await cron.step()
 

@@ -190,10 +190,18 @@ async def _data(request: web.Request) -> bytes:
     if (request.content_length or 0) > LARGEST_BODY:
         _too_large()
     data = bytearray()
-    async for chunk in request.content.iter_any():
-        data += chunk
-        if len(data) > LARGEST_BODY:
-            _too_large()
+    try:
+        async for chunk in request.content.iter_any():
+            data += chunk
+            if len(data) > LARGEST_BODY:
+                _too_large()
+    except (web.RequestPayloadError, OSError):
+        # Not compressed as its Content-Encoding says, or the client is gone.
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            "body_unreadable",
+            "the body is not encoded as its headers say, or it is incomplete",
+        ) from None
     return bytes(data)
 
 

@@ -335,6 +335,17 @@ async def test_a_huge_body_of_undeclared_length_is_refused(dry: Client) -> None:
     assert response.status == 413
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_is_not_compressed_as_it_says_is_refused(
+    dry: Client, encoding: str
+) -> None:
+    headers = {**HEADERS, "Content-Encoding": encoding}
+
+    response = await dry.post(JOBS, data=b'{"type": "a"}', headers=headers)
+
+    assert (response.status, (await response.json())["code"]) == (400, "body_unreadable")
+
+
 async def test_jobs_are_listed_newest_first_page_by_page(client: Client) -> None:
     _, answer = await post(client, {"jobs": [{"type": f"t{number}"} for number in range(5)]})
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -102,6 +103,27 @@ async def test_each_request_is_told_of_by_its_pattern(
         ("OTHER", "unmatched", 405),
     ]
     assert all(event.seconds >= 0 for event in served)
+
+
+async def test_a_client_that_goes_away_while_it_sends_is_no_error_of_ours(
+    nowhere: Database, events: RecordingListener, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = build_site(SomeApp(), database=nowhere, settings=Settings(), emit=events, ops=OPS)
+    # As the process runs it; aiohttp's test server cancels the handlers of clients that are gone.
+    runner = web.AppRunner(site)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    _, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+    head = "POST /api/v1/jobs HTTP/1.1", "Host: localhost", "Content-Length: 100"
+    writer.write("\r\n".join([*head, "", "{"]).encode())
+    await writer.drain()
+
+    writer.close()
+
+    served = await events.until(RequestServed)
+    await writer.wait_closed()
+    await runner.cleanup()
+    assert ([event.status for event in served], caplog.records) == ([400], [])
 
 
 async def test_the_users_own_errors_stay_as_they_are(serve_dry: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import pillars
 from pillars.telemetry.catalog import METRICS, Kind
 
 PROMETHEUS = Path(__file__).parents[2] / "ops" / "prometheus"
@@ -84,6 +86,16 @@ def test_links_between_runbooks_lead_somewhere() -> None:
     assert set(re.findall(r"\]\(#(\w+)\)", text)) <= {name.lower() for name in ALERTS}
 
 
+def test_runbooks_quote_what_logs_and_errors_really_say() -> None:
+    text = re.sub(r"`[^`]*`", "", (PROMETHEUS / "RUNBOOKS.md").read_text())
+    quoted = re.findall(r'"([^"]+)"', text)
+
+    said = sentences(Path(pillars.__file__).parent)
+
+    assert len(quoted) >= 3
+    assert [words for words in quoted if not any(words in each for each in said)] == []
+
+
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_must_not(name: str) -> None:
     cases = [
@@ -101,3 +113,17 @@ def test_an_alert_asks_for_metrics_that_exist(name: str) -> None:
     asked = set(re.findall(r"pillars_\w+", ALERTS[name]["expr"]))
 
     assert asked <= exported_names()
+
+
+def sentences(package: Path) -> list[str]:
+    """All text in a package's code that it may say to somebody: no docstrings."""
+    trees = [ast.parse(file.read_text()) for file in package.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings
+    ]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Play = Any
 # Derandomised on CI, where hypothesis says so itself.
 STORIES = settings(
-    max_examples=20,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -65,7 +65,7 @@ INSERT INTO pillars.jobs (type, state, finished_at, attempt, error) VALUES
 INSERT INTO pillars.queues (name, concurrency) VALUES ('default', 3);
 """
 FEW = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

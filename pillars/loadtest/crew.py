@@ -40,7 +40,6 @@ class Hand:
 
     label: str
     child: Child
-    log: Path
     end: str | None = None
     usage: Usage | None = None
 
@@ -77,9 +76,9 @@ class Crew:
         number = sum(hand.child.role == role for hand in self.hands) + 1
         label = f"{role}-{number}"
         name = f"{self._run}-{label}"
-        log = self._directory / f"{label}.log"
-        child = Child(role, name, {**self._environment, "PILLARS_NAME": name}, log=log)
-        hand = Hand(label, child, log)
+        environment = {**self._environment, "PILLARS_NAME": name}
+        child = Child(role, name, environment, log=self._directory / f"{label}.log")
+        hand = Hand(label, child)
         self.hands.append(hand)
         self._supervisor.start([child])
         return hand
@@ -134,7 +133,7 @@ class Crew:
     def last_words(self) -> Iterator[str]:
         """Yield the last lines of those that ended by themselves."""
         for hand in self.hands:
-            if hand.end is None and hand.child.fate is not None:
-                lines = hand.log.read_text(errors="replace").splitlines()[-_LAST_WORDS:]
-                yield f"{hand.label} {hand.child.fate}:"
-                yield from lines
+            child = hand.child
+            if hand.end is None and child.fate is not None and child.log is not None:
+                yield f"{hand.label} {child.fate}:"
+                yield from child.log.read_text(errors="replace").splitlines()[-_LAST_WORDS:]

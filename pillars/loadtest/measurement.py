@@ -124,6 +124,8 @@ class Measurement:
             timing: list(pattern.ticks(window.since, window.until))
             for timing, pattern in zip(self._timings, self._load.patterns, strict=True)
         }
+        first_due = min((ticks[0] for ticks in demanded.values() if ticks), default=window.until)
+        waited_for = first_due - self._order.lookahead <= spawned
         counts, lateness, course = await judge(
             self._database.dsn, window, demanded, start - spawned
         )
@@ -137,7 +139,7 @@ class Measurement:
             course=course,
             behind=seen.behind,
             fill_seconds=fill_seconds,
-            start_to_first_fire=lateness.first and lateness.first - spawned,
+            start_to_first_fire=lateness.first - spawned if lateness.first and waited_for else None,
             fires=sum(enqueued for at, enqueued, _ in course.throughput if at >= 0),
             cron_cpu=seen.cron_cpu,
             database_cpu=seen.database_cpu,

@@ -47,8 +47,8 @@ class Report:
         counts, lateness, course: the verdict.
         behind: whether ticks were still to be enqueued when the run was over and waited for.
         fill_seconds: what it took to add the schedules.
-        start_to_first_fire: from the start of the first cron to the first job; where look-ahead
-            is shorter than 4 s, not less than 4 s minus it: no tick may be enqueued before.
+        start_to_first_fire: from the start of the first cron to the first job; None where no tick
+            was to be enqueued yet: with a look-ahead shorter than 4 s, or before a herd.
         fires: jobs that the crons wrote since the window's start; what CPU is divided by.
         cron_cpu: of all crons; None where it is not known.
         database_cpu: of the whole server.

@@ -124,6 +124,7 @@ def test_a_cron_is_killed_and_one_joins_and_no_tick_is_lost(directory: Path, dsn
         "fires_per_second", "lateness_p50", "lateness_p99", "lateness_max", "late",
         "start_to_first_fire", "cron_cpu_per_fire_us", "database_cpu_seconds", "slots_moved",
     }  # fmt: skip
+    assert found["start_to_first_fire"] > 0
     assert [(done["deed"], done["name"][:5]) for done in found["plan"]] == [
         ("kill", "cron-"),
         ("join", "cron-"),

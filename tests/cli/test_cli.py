@@ -663,7 +663,7 @@ def test_a_user_without_rights_is_a_sentence(
 ) -> None:
     sql.execute("CREATE ROLE cli_stranger LOGIN")
     try:
-        url = re.sub("//[^@]*@", "//cli_stranger@", dsn.reveal())
+        url = make_conninfo(dsn.reveal(), user="cli_stranger")
         monkeypatch.setenv("PILLARS_DATABASE_URL", url)
         assert here.fails("status") == (
             "this database user lacks a right (permission denied for schema pillars): ask its owner"

@@ -1,4 +1,4 @@
-"""Each statement's plan is held to the index its `-- index:` line names, on tables of some size.
+"""Each statement's plan is held to the index its `-- index:` line names, at a million jobs.
 
 Four states of knowledge, because a plan is rarely made with the newest: `fresh` statistics; `stale`
 ones, from when the tables were almost empty; `idle` ones, from when no job was running; and plans
@@ -235,7 +235,7 @@ def fill(admin: psycopg.Connection[Any], postgres: Secret) -> None:
     copy("stale", "plans_small")
     run("stale", "TRUNCATE pillars.schedules, pillars.jobs")
     run("stale", FILL_SCHEDULES.format(last=200_000))
-    run("stale", FILL_JOBS.format(ended=300_000, waiting=40_000))
+    run("stale", FILL_JOBS.format(ended=900_000, waiting=90_000))
     copy("idle", "plans_stale")
     run("stale", START_JOBS)
     run("idle", "VACUUM ANALYZE", START_JOBS)

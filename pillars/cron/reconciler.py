@@ -36,6 +36,7 @@ from pillars.cron.turn import (
     in_force,
     take_turn,
     take_turn_alone,
+    waits_still,
 )
 from pillars.ground.events import SchedulesWarned
 
@@ -105,6 +106,8 @@ class Reconciler:
         self._looks = 0
         self._warned: tuple[str, ...] = ()
         self._told_waiting = False
+        # A large set that had to wait: its signature and its digest.
+        self._waiting: tuple[Signature, str] | None = None
 
     async def step(self) -> float:
         """Look at the directory and apply what changed; returns the seconds until the next look."""
@@ -157,7 +160,13 @@ class Reconciler:
         digest = await in_force(self._link, turn)
         if digest is not None:
             return Outcome(Verdict.IN_FORCE, digest)
-        return await call_elsewhere(take_turn_alone, self._link.dsn, turn)
+        known, digest = self._waiting or (None, "")
+        if known == signature and await waits_still(self._link, turn, digest):
+            return Outcome(Verdict.WAIT, digest, self._warned)
+        outcome = await call_elsewhere(take_turn_alone, self._link.dsn, turn)
+        if outcome.verdict is Verdict.WAIT and outcome.digest is not None:
+            self._waiting = signature, outcome.digest
+        return outcome
 
     def _tell(self, outcome: Outcome) -> None:
         """Pass on what is news."""
@@ -169,7 +178,7 @@ class Reconciler:
         if outcome.event is not None and not (waiting and self._told_waiting):
             self._emit(outcome.event)
             self._told_waiting = waiting
-        if outcome.digest is not None:
+        if outcome.in_force and outcome.digest is not None:
             self._holds(outcome.digest)
 
 

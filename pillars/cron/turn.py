@@ -70,12 +70,18 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a turn; `digest` is that of the set where it is in force now."""
+    """What came of a turn; `digest` is that of the set, if it could be read."""
 
     verdict: Verdict
     digest: str | None = None
     warnings: tuple[str, ...] = ()
     event: Event | None = None
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the set is in force now."""
+        settled = self.verdict in (Verdict.APPLY, Verdict.IN_FORCE)
+        return settled and not isinstance(self.event, SchedulesRefused)
 
 
 async def take_turn(link: Link, turn: Turn) -> Outcome:
@@ -94,9 +100,7 @@ async def take_turn(link: Link, turn: Turn) -> Outcome:
         # Whoever holds the book may be writing a million schedules.
         if await try_lock_book(connection):
             verdict, event = await _bring_into_force(connection, turn, found)
-    done = verdict in (Verdict.IN_FORCE, Verdict.APPLY) and not isinstance(event, SchedulesRefused)
-    digest = found.digest if done else None
-    return Outcome(verdict, digest, tuple(map(str, found.lints)), event)
+    return Outcome(verdict, found.digest, tuple(map(str, found.lints)), event)
 
 
 def take_turn_alone(dsn: Secret, turn: Turn) -> Outcome:
@@ -120,6 +124,18 @@ async def in_force(link: Link, turn: Turn) -> str | None:
         return None
     current = _Current(*rows[0])
     return current.digest if current.texts == texts else None
+
+
+async def waits_still(link: Link, turn: Turn, digest: str) -> bool:
+    """Tell whether a set of files that had to wait has to wait still, without reading it."""
+    async with link.transaction() as connection:
+        if not await try_lock_book(connection):
+            return True
+        current = await _current(connection)
+        if await _judge(connection, turn, digest, current) is Verdict.WAIT:
+            return True
+        ((_, in_code),) = await fetch(connection, SQL["sources_in_force"])
+        return bool(in_code) and turn.code is None
 
 
 async def apply_set(
@@ -199,9 +215,8 @@ async def _bring_into_force(
     connection: AsyncConnection[Any], turn: Turn, found: ScheduleSet
 ) -> tuple[Verdict, Event | None]:
     """Apply a set if it is its turn; otherwise say why not."""
-    rows = await fetch(connection, SQL["current_set"])
-    current = _Current(*rows[0]) if rows else None
-    verdict = await _judge(connection, turn, found, current)
+    current = await _current(connection)
+    verdict = await _judge(connection, turn, found.digest, current)
     if verdict is Verdict.WAIT and current is not None:
         others = await holders(connection, current.digest, turn.member_id, turn.lease)
         return verdict, SchedulesWaiting(found.digest, current.digest, others)
@@ -216,15 +231,20 @@ async def _bring_into_force(
         return Verdict.WAIT, _refused(turn, str(error)).event
 
 
+async def _current(connection: AsyncConnection[Any]) -> _Current | None:
+    rows = await fetch(connection, SQL["current_set"])
+    return _Current(*rows[0]) if rows else None
+
+
 async def _judge(
     connection: AsyncConnection[Any],
     turn: Turn,
-    found: ScheduleSet,
+    digest: str,
     current: _Current | None,
 ) -> Verdict:
     if current is None:
         return Verdict.APPLY
-    if current.digest == found.digest:
+    if current.digest == digest:
         return Verdict.IN_FORCE
     ordered = turn.revision is not None and current.revision is not None
     if ordered and turn.revision != current.revision:
@@ -232,7 +252,7 @@ async def _judge(
         return Verdict.APPLY if newer else Verdict.WAIT
     if turn.started:
         return Verdict.APPLY
-    ((superseded,),) = await fetch(connection, SQL["was_in_force"], {"digest": found.digest})
+    ((superseded,),) = await fetch(connection, SQL["was_in_force"], {"digest": digest})
     if not superseded:
         return Verdict.APPLY
     # Who applied it, or found it in force, says so with the next heartbeat only.

@@ -788,10 +788,31 @@ async def test_a_large_set_that_was_superseded_waits_like_any_other(cluster: Clu
     restarted = cluster.start(OLD)
 
     assert await restarted.reconciler.step() == WAIT_EVERY
-    assert await restarted.reconciler.step() == WAIT_EVERY
+    with pytest.MonkeyPatch.context() as patch:
+        # It is not read again while it waits.
+        patch.setattr(sys, "executable", "false")
+        assert await restarted.reconciler.step() == WAIT_EVERY
 
     assert len(restarted.events.of(SchedulesWaiting)) == 1
     assert [count for _, count in cluster.sets()] == [1, 2]
+    cluster.kill(new)
+    assert await restarted.reconciler.step() == LOOK_EVERY
+    assert [count for _, count in cluster.sets()] == [1, 2, 1]
+
+
+@pytest.mark.usefixtures("all_are_large")
+async def test_a_large_set_without_the_code_that_is_in_force_is_not_read_again_and_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cluster.start(NEW, code=("c",))
+    await whole.reconciler.step()
+    half = cluster.start(OLD)
+
+    assert await half.reconciler.step() == WAIT_EVERY
+    monkeypatch.setattr(sys, "executable", "false")
+    assert await half.reconciler.step() == WAIT_EVERY
+
+    assert len(half.events.of(SchedulesRefused)) == 1
 
 
 @pytest.mark.usefixtures("all_are_large")
@@ -859,3 +880,20 @@ async def test_a_set_that_another_replaced_is_not_taken_for_forgotten(
         await one.reconciler.step()
 
     assert await names(database) == NEW
+
+
+@pytest.mark.usefixtures("all_are_large")
+async def test_a_large_set_that_found_the_book_held_is_read_again_when_it_is_free(
+    cluster: Cluster, database: Database
+) -> None:
+    cron = cluster.start(NEW)
+
+    async with database.transaction() as connection:
+        await lock_book(connection)
+        assert await cron.reconciler.step() == WAIT_EVERY
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", "false")
+            assert await cron.reconciler.step() == WAIT_EVERY
+
+    assert await cron.reconciler.step() == LOOK_EVERY
+    assert cluster.sets() == [("cron-1", 2)]

@@ -60,7 +60,7 @@ def loads(count: int, each_second: int = 0) -> list[Load]:
     """Return about so many schedules of all sorts, some each second, and a few for edits."""
     return [
         *(_mixed(number) for number in range(count)),
-        *(Load(f"second-{number}", 1) for number in range(each_second)),
+        *(Load(f"second-{number}", 1, seconds=0.0) for number in range(each_second)),
         *(Load(f"edited-{number}", 1, edited=True) for number in range(EDITED)),
         *(Load(f"reloaded-{number}", 1, reloaded=True) for number in range(_RELOADED)),
         Load(PAST, PAST_EVERY),

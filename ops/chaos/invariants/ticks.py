@@ -63,8 +63,8 @@ def nothing_early(evidence: Evidence) -> Verdict:
     verdict = Verdict("I3", "nothing starts before its time by the database's clock")
     jobs = {job.id: job for job in evidence.jobs}
     for job in evidence.jobs:
-        if job.started_at is not None and job.state != "failed":
-            # A failed attempt has moved the job's time to that of the next one.
+        # A failed attempt has moved the job's time to that of the next; a cancel may come first.
+        if job.started_at is not None and job.state not in {"failed", "cancelled"}:
             verdict.require(job.started_at >= job.run_at, f"job {job.id} was claimed early")
     for run in evidence.runs:
         job_of = jobs.get(run.job_id)

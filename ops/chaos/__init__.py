@@ -19,6 +19,7 @@ Read in this order:
 - `invariants`: pure functions from evidence to violations.
 - `lateness`, `provoked`: figures for each fault beside what is aimed for, and a picture; what the
   faults brought about.
+- `report`: all that in tables, JSON and Markdown.
 - `arena`: one run from start to evidence.
 - `broken`: processes with a guard taken out, to see that the checks can fail.
 """

@@ -6,36 +6,25 @@ import argparse
 import asyncio
 import json
 import logging
-import os
-import platform
 import random
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from ops.chaos import pooler
 from ops.chaos.arena import NemesisError, Plan, run
 from ops.chaos.broken import BREAKS, UNSHARED
 from ops.chaos.faults import FAULTS, NEED_MEMBERS, missing
 from ops.chaos.invariants import judge
-from ops.chaos.lateness import Figures, figures, picture
-from ops.chaos.load import loads, per_second
-from ops.chaos.provoked import provoked
-from pillars.db.embedded import MAJOR
+from ops.chaos.lateness import figures, picture
+from ops.chaos.report import as_json, as_markdown, doc, show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ops.chaos.evidence import Evidence
-    from ops.chaos.invariants.verdict import Verdict
-
-_SHOWN = 5
 
 
 def main() -> int:
@@ -54,14 +43,16 @@ def main() -> int:
         console.print(str(error), markup=False)
         return 1
     verdicts, late = judge(evidence), figures(evidence)
-    _print(plan, evidence, verdicts, late)
+    show(plan, evidence, verdicts, late)
     if arguments.json:
         Path(arguments.json).write_text(
-            json.dumps(_report(plan, evidence, verdicts, late), indent=2, default=str) + "\n"
+            json.dumps(as_json(plan, evidence, verdicts, late), indent=2, default=str) + "\n"
         )
     if plan.keep is not None:
         kept = json.dumps(asdict(evidence), default=list)
         (plan.keep / "evidence.json").write_text(kept + "\n")
+    if arguments.markdown:
+        Path(arguments.markdown).write_text(as_markdown(verdicts, late))
     if arguments.picture:
         Path(arguments.picture).write_text(picture(evidence) + "\n")
     return 1 if any(verdict.violations for verdict in verdicts) else 0
@@ -93,6 +84,7 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
     )
     parser.add_argument("--break", dest="broken", default="", metavar="A,B", help="take guards out")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts and figures")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables of the README")
     parser.add_argument("--picture", metavar="FILE", help="write an SVG of lateness over time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and evidence there")
     arguments = parser.parse_args()
@@ -134,11 +126,6 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
     return plan, arguments
 
 
-def doc(fault: object) -> str:
-    """Return the first line of what a fault says of itself, without its full stop."""
-    return (fault.__doc__ or "").splitlines()[0].rstrip(".")
-
-
 def _run(plan: Plan, console: Console) -> Evidence:
     columns = (TextColumn("{task.description:20}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -148,84 +135,6 @@ def _run(plan: Plan, console: Console) -> Evidence:
             progress.update(task, description=what, completed=min(share, 1.0))
 
         return asyncio.run(run(plan, tell))
-
-
-def _print(
-    plan: Plan, evidence: Evidence, verdicts: Sequence[Verdict], late: Sequence[Figures]
-) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 132)
-    table = Table(title=_where(plan, evidence), title_justify="left")
-    for name in ("", "invariant", "checked", "violations"):
-        table.add_column(name, justify="right" if name in {"checked", "violations"} else "left")
-    for verdict in verdicts:
-        table.add_row(
-            verdict.name, verdict.claim, f"{verdict.checked:,}", f"{len(verdict.violations):,}"
-        )
-    console.print(table)
-    for verdict in verdicts:
-        for violation in verdict.violations[:_SHOWN]:
-            console.print(f"{verdict.name}: {violation}", markup=False, soft_wrap=True)
-        if len(verdict.violations) > _SHOWN:
-            console.print(f"{verdict.name}: and {len(verdict.violations) - _SHOWN:,} more")
-    table = Table(title="lateness in seconds; ahead: those enqueued ahead", title_justify="left")
-    for name in (
-        "fault",
-        "times",
-        "ticks",
-        "ahead, late",
-        "ahead, worst",
-        "others, worst",
-        "start p99",
-        "start, worst",
-        "after return",
-        "goal",
-        "",
-    ):
-        table.add_column(name, justify="left" if name == "fault" else "right")
-    for each in late:
-        table.add_row(
-            each.fault,
-            f"{each.times:,}",
-            f"{each.ticks:,}",
-            f"{each.late:,}",
-            f"{each.late_max:.2f}",
-            f"{each.others_max:.2f}",
-            f"{each.delay_p99:.2f}",
-            f"{each.delay_max:.2f}",
-            f"{each.returned:.2f}",
-            each.goal,
-            "" if each.reached else "missed",
-        )
-    console.print(table)
-    console.print("; ".join(f"{what}: {count:,}" for what, count in provoked(evidence).items()))
-
-
-def _report(
-    plan: Plan, evidence: Evidence, verdicts: Sequence[Verdict], late: Sequence[Figures]
-) -> dict[str, Any]:
-    return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "where": _where(plan, evidence),
-        "plan": asdict(plan),
-        "invariants": [asdict(verdict) for verdict in verdicts],
-        "lateness": [asdict(each) for each in late],
-        "deeds": [asdict(deed) for deed in evidence.deeds],
-        **provoked(evidence),
-        "longest_pin": max((pin.seconds for pin in evidence.pins), default=0.0),
-        "most_sessions": max((count for _, count in evidence.sessions), default=0),
-    }
-
-
-def _where(plan: Plan, evidence: Evidence) -> str:
-    pooled = f"PgBouncer ({plan.pooler}), " if plan.pooler else ""
-    rate = per_second(loads(plan.schedules, plan.each_second))
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}, seed {plan.seed}, {plan.seconds:g} s, "
-        f"{len(evidence.deeds)} faults, {pooled}{plan.crons} crons, {plan.workers} workers, "
-        f"{rate:.0f} ticks/s, lease {plan.lease:g} s, look-ahead {plan.lookahead:g} s; "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, PostgreSQL {MAJOR}"
-    )
 
 
 if __name__ == "__main__":

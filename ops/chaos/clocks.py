@@ -20,6 +20,8 @@ _PLACES = (
 )
 # A process goes by a new setting at once; this is for the rounding of what it tells.
 _NOTED_WITHIN = 0.2
+# It is started with the first setting, which is noted once it has joined.
+_STARTED_WITHIN = 60.0
 LIBRARY = next(iter(_PLACES), None)
 
 
@@ -54,12 +56,10 @@ class Clocks:
     def true(self, incarnation: str, told: float) -> float:
         """Return when it was in truth when a process told an instant, in epoch seconds."""
         history = self.history.get(incarnation, [])
-        # It was started with the first setting, before that was noted.
-        for number, (since, ahead) in enumerate(history):
-            until = history[number + 1][0] if number + 1 < len(history) else float("inf")
-            if (number == 0 or since - _NOTED_WITHIN <= told - ahead) and (
-                told - ahead <= until + _NOTED_WITHIN
-            ):
+        ends = [since for since, _ in history[1:]] + [float("inf")]
+        for number, ((since, ahead), until) in enumerate(zip(history, ends, strict=True)):
+            noted_within = _NOTED_WITHIN if number else _STARTED_WITHIN
+            if since - noted_within <= told - ahead <= until + _NOTED_WITHIN:
                 return told - ahead
         return told
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ops.chaos.broken import BREAKS, change
+from ops.chaos.clocks import LIBRARY
 from pillars.db.statements import load_statements
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ def test_no_fault_of_a_short_run_breaks_an_invariant(tmp_path: Path) -> None:
     done = nemesis(
         *("--seconds", "25", "--seed", str(SEED), "--schedules", "32", "--json", str(report)),
         *("--crons", "3", "--workers", "2", "--lease", "2", "--lookahead", "2"),
-        *("--faults", "kill-two,stop-worker-long,cut,db-restart"),
+        *("--faults", "kill-two,stop-worker-long,cut,promote-sync"),
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -63,6 +64,22 @@ def test_either_lock_on_the_door_holds_alone(breaks: str, twice: bool) -> None:
 
     assert ("has 2 jobs for its tick" in done.stdout) == twice, done.stdout + done.stderr
     assert done.returncode == int(twice), done.stdout + done.stderr
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed")
+def test_wrong_clocks_of_replicas_change_nothing(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+
+    done = nemesis(
+        *("--seconds", "5", "--seed", str(SEED), "--schedules", "16", "--faults", "clocks"),
+        *("--crons", "2", "--workers", "1", "--lease", "2", "--lookahead", "2"),
+        *("--json", str(report)),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(report.read_text())["provoked"]["lines told by a wrong clock"] > 0
 
 
 def test_a_fault_that_does_not_exist_is_named_with_those_that_do() -> None:

@@ -52,10 +52,10 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
 def _half_forgotten(job: Job, runs: Sequence[Run], evidence: Evidence) -> bool:
     """Tell whether a primary that was lost may have taken some of what is told of a job with it.
 
-    Where that is its end, its worker runs the same attempt again; where it is a handler's row, the
-    job has a run too few.
+    Where that is its start or its end, its worker runs the same attempt again, beside the first one
+    if that is not over; where it is a handler's row, the job has a run too few.
     """
-    began = min((run.began for run in runs), default=job.started_at or 0.0)
+    began = min([job.run_at, *(run.began for run in runs)])
     return evidence.forgotten(began, job.finished_at or 0.0)
 
 

@@ -41,12 +41,19 @@ async def _once(arguments: argparse.Namespace) -> None:
 
 
 async def _watch(arguments: argparse.Namespace) -> None:
-    from rich.live import Live  # noqa: PLC0415 - costly, rarely used
+    import psycopg  # noqa: PLC0415 - costly, as the others are
+    from psycopg_pool import PoolTimeout  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
 
     async with opened(settings_from(arguments)) as database:
         with Live(console=console(), screen=console().is_terminal, auto_refresh=False) as live:
             while True:
-                live.update(_picture(await _state(database)), refresh=True)
+                try:
+                    shown: Group | str = _picture(await _state(database))
+                except (psycopg.OperationalError, PoolTimeout, TimeoutError):
+                    # Who watches a failover wants to see its end.
+                    shown = "the database does not answer; asking again"
+                live.update(shown, refresh=True)
                 await asyncio.sleep(_EVERY)
 
 

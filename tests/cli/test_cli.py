@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from pillars.ground.settings import setting_names
 from tests.cli.conftest import TWO_SCHEDULES
 from tests.conftest import database_url
+from tests.helpers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +122,43 @@ def test_status_is_watched_by_people_alone(shell: Shell) -> None:
     assert shell.refuses("status", "--watch", "--json") == (
         "--watch is for people: with --json, call `pillars status` again and again"
     )
+
+
+def test_status_is_watched_through_an_absence_of_the_database_until_it_is_interrupted(
+    sql: psycopg.Connection[Any], dsn: Secret, postgres: Secret
+) -> None:
+    terminal, inner = pty.openpty()
+    join(sql, "cron", "cron-1")
+    environment = {**os.environ, "PILLARS_DATABASE_URL": dsn.reveal(), "COLUMNS": "200"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pillars", "status", "--watch"],
+        env=environment,
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+    ) as watching:
+        os.close(inner)
+        read_until(terminal, "cron-1")
+        with psycopg.connect(postgres.reveal(), autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {sql.info.dbname} ALLOW_CONNECTIONS false")
+            sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            read_until(terminal, "does not answer")
+            admin.execute(f"ALTER DATABASE {sql.info.dbname} ALLOW_CONNECTIONS true")
+        join(sql, "cron", "cron-2")
+        read_until(terminal, "cron-2")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(PATIENCE) == 130
+    os.close(terminal)
+
+
+def read_until(terminal: int, word: str) -> None:
+    """Read what is shown until a word comes."""
+    shown = ""
+    while word not in shown:
+        shown += os.read(terminal, 10_000).decode(errors="replace")
 
 
 def test_status_for_people_shows_members_and_queues(

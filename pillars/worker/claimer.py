@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pillars.queue.states import JobId
 
 POLL = 0.5
-# The shortest pause before a job that is due in a moment is looked for again.
+# The shortest pause before a job that is due and was not to be had is looked for again.
 FLOOR = 0.002
 LARGEST_CLAIM = 1_000
 # Jobs are claimed ahead of free slots for this long a stretch of work at the present pace: enough
@@ -191,7 +191,7 @@ class Claimer:
             return POLL
         # Due and yet not to be had: others hold it, or we were expelled and do not know yet.
         self._fruitless = self._fruitless + 1 if due <= 0 and not found else 0
-        return max(due, FLOOR * 2.0 ** min(self._fruitless, 10))
+        return max(due, FLOOR * 2.0 ** min(self._fruitless, 10) if self._fruitless else 0.0)
 
     async def _recover_lost_claims(self, worker_id: UUID) -> None:
         """Give back what a claim took whose answer never came: by the table we run it."""

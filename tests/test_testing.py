@@ -15,6 +15,7 @@ import pytest
 
 from pillars import App, NewJob, PermanentError, RetryPolicy, Snooze, current_job
 from pillars.testing import EndlessJobsError, JobFailedError, enqueued, migrated, run_due_jobs
+from tests.conftest import database_url
 
 if TYPE_CHECKING:
     from pillars.db.database import Database
@@ -182,7 +183,7 @@ async def test_nobody_stays_a_member(app: App, sql: psycopg.Connection[Any]) -> 
 async def test_a_new_database_is_migrated(postgres: Secret) -> None:
     with psycopg.connect(postgres.reveal(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE users_test")
-        dsn = postgres.reveal().replace("@/postgres?", "@/users_test?")
+        dsn = database_url(postgres, "users_test").reveal()
         await migrated(dsn)
         await migrated(dsn)
         with psycopg.connect(dsn) as connection:

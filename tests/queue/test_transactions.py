@@ -29,15 +29,12 @@ if TYPE_CHECKING:
 
     from pillars.ground.settings import Secret
 
+ALCHEMY = "postgresql+psycopg://"
 SPECIAL = [NewJob("a", unique_key="u"), NewJob("b", concurrency_key="c"), NewJob("c")]
 
 
 def types(sql: psycopg.Connection[Any]) -> list[str]:
     return [row[0] for row in sql.execute("SELECT type FROM pillars.jobs ORDER BY id")]
-
-
-def alchemy_url(dsn: Secret) -> str:
-    return dsn.reveal().replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 # ---- psycopg
@@ -116,7 +113,7 @@ def test_an_app_puts_a_job_on_its_types_queue(sql: psycopg.Connection[Any]) -> N
 
 
 def test_a_job_of_a_session_shares_its_fate(dsn: Secret, sql: psycopg.Connection[Any]) -> None:
-    engine = create_engine(alchemy_url(dsn))
+    engine = create_engine(ALCHEMY, connect_args=conninfo_to_dict(dsn.reveal()))
 
     for kind, end in (("undone", Session.rollback), ("done", Session.commit)):
         with Session(engine) as session:
@@ -133,7 +130,7 @@ def test_a_job_of_a_session_shares_its_fate(dsn: Secret, sql: psycopg.Connection
 async def test_a_job_of_an_awaited_session_shares_its_fate(
     dsn: Secret, sql: psycopg.Connection[Any]
 ) -> None:
-    app, engine = App(), create_async_engine(alchemy_url(dsn))
+    app, engine = App(), create_async_engine(ALCHEMY, connect_args=conninfo_to_dict(dsn.reveal()))
 
     for kind, end in (("undone", AsyncSession.rollback), ("done", AsyncSession.commit)):
         async with AsyncSession(engine) as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pillars.cli.flags import command, file, page, seconds, span, whole
+from pillars.cli.flags import file, page, seconds, span, whole
 from pillars.loadtest.mixes import Mix
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ examples:
 
 def add_loadtest(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = command(
-        commands, "loadtest", "loadtest:loadtest", "measure what this installation takes"
+    # Not by `command`: what `pillars up` keeps in its data directory has no part in this.
+    parser = commands.add_parser(
+        "loadtest",
+        help="measure what this machine and database take",
+        description="Measure what this machine and database take.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EPILOG
+    parser.set_defaults(run="pillars.cli.loadtest:loadtest")
     add = parser.add_argument
     add("--schedules", type=whole, default=1_000, metavar="M", help="default 1000")
     add("--mix", type=Mix, choices=list(Mix), default=Mix.REALISTIC, help="default realistic")

@@ -3,7 +3,8 @@
 - Without a URL a PostgreSQL is started in a temporary directory (TMPDIR says where), with the
   settings of `pillars up`.
 - A URL lends its server: a database is created beside the one that is named, and dropped
-  afterwards. What the user's schema holds is not read; its crons and workers take no part.
+  afterwards. What the user's schema holds is not read; its crons and workers take no part. Only
+  a load test that is killed outright leaves that database, `pillars_loadtest_...`, behind.
 - A user who may not create databases is refused, with what can be done about it.
 - `--in-place` is the user's word that the named database itself may be used, whatever it holds: a
   real installation is measured together with its own crons and workers. Schedules and jobs of the

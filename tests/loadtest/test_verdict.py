@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pillars.loadtest import filling
 from pillars.loadtest.filling import Filling, begin_after, clear
 from pillars.loadtest.mixes import Load, Regular
 from pillars.loadtest.verdict import Counts, Window, judge
@@ -36,12 +37,12 @@ async def counted(
     database: Database, sql: psycopg.Connection[Any], dsn: Secret
 ) -> Callable[[], Any]:
     """All ticks enqueued; returns what counts them."""
-    filling = Filling(database.link("fill"), LOAD, "q")
-    await filling.add(range(len(LOAD.which)), START, lambda _: None)
+    loaded = Filling(database.link("fill"), LOAD, "q")
+    await loaded.add(range(len(LOAD.which)), START, lambda _: None)
     sql.execute(ENQUEUE_ALL, (START,))
     demanded = {
         timing: list(pattern.ticks(WINDOW.since, WINDOW.until))
-        for timing, pattern in zip(filling.timings, LOAD.patterns, strict=True)
+        for timing, pattern in zip(loaded.timings, LOAD.patterns, strict=True)
     }
 
     async def count() -> Any:
@@ -158,6 +159,22 @@ async def test_what_is_added_is_there_until_it_is_cleared_and_nothing_else_goes(
 
     assert sql.execute("SELECT count(*) FROM pillars.schedules").fetchall() == [(0,)]
     assert sql.execute("SELECT type FROM pillars.jobs").fetchall() == [("precious",)]
+
+
+async def test_pages_of_schedules_follow_each_other(
+    database: Database, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "CHUNK", 2)
+    added: list[int] = []
+
+    await Filling(database.link("fill"), LOAD, "q").add(range(1, 4), START, added.append)
+
+    assert added == [2, 1]
+    assert sql.execute("SELECT name, timing FROM pillars.schedules ORDER BY id").fetchall() == [
+        ("q-0000001", '{"every":10}'),
+        ("q-0000002", '{"cron":"* * * * * *"}'),
+        ("q-0000003", '{"every":10}'),
+    ]
 
 
 async def test_schedules_begin_after_a_later_instant_where_filling_took_long(

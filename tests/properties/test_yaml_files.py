@@ -146,6 +146,8 @@ def take(
 ) -> Callable[[bytes], Awaitable[list[str]]]:
     """Read a file and fire what it holds; returns what is wrong with that, or with the faults."""
 
+    ticker = own(database, events, FakeClock(NOON))
+
     async def taken(data: bytes) -> list[str]:
         (tmp_path / "some.yaml").write_bytes(data)
         try:
@@ -154,7 +156,7 @@ def take(
             return misplaced(error, data)
         sql.execute("TRUNCATE pillars.schedules, pillars.jobs, pillars.removed_schedules")
         await write(database, sql, *schedules, cursor=NOON)
-        await own(database, events, FakeClock(NOON)).step()
+        await ticker.step()
         rows = sql.execute("SELECT DISTINCT schedule FROM pillars.jobs").fetchall()
         enabled = {schedule.name for schedule in schedules if schedule.enabled}
         return [f"{name!r} is not fired" for name in enabled - {row[0] for row in rows}]

@@ -106,7 +106,7 @@ async def show_schedule(database: Database, name: str) -> ScheduleRecord:
     """
     rows = await database.fetch(SQL["show_schedule"], {"name": name})
     if not rows:
-        near = [record.name for record in await list_schedules(database, limit=1_000)]
+        near = [near for (near,) in await database.fetch(SQL["neighbours"], {"name": name})]
         raise ScheduleNotFoundError(f"there is no schedule {name!r}{did_you_mean(name, near)}")
     return ScheduleRecord(*rows[0])
 

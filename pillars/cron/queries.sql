@@ -313,6 +313,13 @@ SELECT id, name, slot, enabled, paused_at, timing, job, queue, next_fire_at, las
     origin, definition, updated_at
 FROM pillars.schedules WHERE name = %(name)s
 
+-- name: neighbours
+-- The names before and after one that is not there: among them may be what was meant.
+-- index: schedules_name_key
+(SELECT name FROM pillars.schedules WHERE name > %(name)s ORDER BY name LIMIT 50)
+UNION ALL
+(SELECT name FROM pillars.schedules WHERE name < %(name)s ORDER BY name DESC LIMIT 50)
+
 -- name: count_owned
 -- How many enabled schedules lie in our slots.
 SELECT count(*) FROM pillars.schedules

@@ -19,7 +19,7 @@ from pillars.cron.definition import Timing
 from pillars.cron.fires import next_fire
 from pillars.cron.firing import BATCH, FIRE, parameters
 from pillars.cron.plan import Due, plan_fires
-from pillars.cron.statements import SQL as CRON
+from pillars.cron.ticker import DUE
 from pillars.db.connection import PLANNED_ONCE
 from pillars.queue.jobs import SQL as QUEUE
 from pillars.queue.lanes import CLAIM
@@ -143,7 +143,7 @@ def _our_fires(connection: psycopg.Connection[Any], size: int) -> Sequence[float
 
     def poll(what: str) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = watch.time(
-            what, lambda: cursor.execute(CRON["due"].sql, looking).fetchall()
+            what, lambda: cursor.execute(DUE.sql, looking).fetchall()
         )
         return rows
 

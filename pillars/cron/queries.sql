@@ -1,5 +1,5 @@
 -- name: due
--- Schedules of our slots to be fired: those enqueued ahead up to a horizon, the others at their time.
+-- A part: schedules of our slots to be fired: those enqueued ahead up to a horizon, the others at their time.
 -- What lies before `since` was fired: while a long transaction keeps the entries of moved cursors from
 -- being cleared away, a scan from the front would pass more of them with every fire.
 -- index: schedules_due
@@ -13,7 +13,14 @@ WHERE enabled
   AND (ahead OR next_fire_at <= coalesce(%(now)s::timestamptz, now()))
   AND get_bit(%(slots)s::bytea, slot) = 1
   AND id <> ALL(%(except)s::bigint[])
+
+-- name: soonest_first
+-- The end of a look for what is due.
 ORDER BY next_fire_at LIMIT %(limit)s
+
+-- name: latest_first
+-- The same from the other end.
+ORDER BY next_fire_at DESC LIMIT %(limit)s
 
 -- name: overdue
 -- Schedules of any slot that their owner should long have fired; those being fired now are skipped.

@@ -2,6 +2,9 @@
 
     poll (one SELECT) -> plan (pure) -> fire (one statement: compare-and-swap, cursor, jobs)
 
+As long as more is due than one poll takes in, polls begin in turn at what is due first and at what
+is due last: a herd, or all that an outage left behind, gets on, and so does what comes after it.
+
 Safety is in the fire statement alone. It changes a schedule only if its version is still the one
 the plan was made from, so it does not matter who polls what: a replica that was paused between poll
 and fire, or that believes in an old ring, changes zero rows. The unique key (schedule_id, fire_at)
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from pillars.cron.firing import BATCH, MOST_STATEMENTS, Firing
 from pillars.cron.statements import SQL
+from pillars.db.statements import composed
 from pillars.ground.events import PassCompleted
 
 if TYPE_CHECKING:
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
 
+DUE = composed("due", "schedules_due", SQL["due"], SQL["soonest_first"])
+DUE_LAST = composed("due_last", "schedules_due", SQL["due"], SQL["latest_first"])
 # Schedules of one poll.
 POLL = BATCH * MOST_STATEMENTS
 # The longest sleep of the own ticker, seconds: a new or edited schedule is noticed within it.
@@ -84,6 +90,7 @@ class OwnTicker:
         self._since = float("-inf")
         self._earliest = float("inf")
         self._fired_slots = b""
+        self._from_the_end = False
 
     async def step(self) -> float:
         """Fire one batch of what is due; returns the seconds until there may be more."""
@@ -101,7 +108,7 @@ class OwnTicker:
             "limit": POLL,
             "window": WINDOW,
         }
-        rows = await self._link.fetch(SQL["due"], params)
+        rows = await self._link.fetch(DUE_LAST if self._from_the_end else DUE, params)
         more = len(rows) == POLL
         if rows:
             fired = await self._firing.fire(rows, self._clock.monotonic())
@@ -109,6 +116,7 @@ class OwnTicker:
             self._earliest = min(self._earliest, fired.earliest)
             more = more or not fired.all
         self._progressed()
+        self._from_the_end = more and not self._from_the_end
         if more:
             return 0.0
         self._emit(PassCompleted(self._clock.monotonic() - self._began, self._overdue))

@@ -281,6 +281,28 @@ async def test_more_than_a_poll_takes_several_steps_and_one_pass(
     assert len(events.of(PassCompleted)) == 1
 
 
+async def test_what_is_due_after_a_herd_does_not_wait_for_the_end_of_it(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, *(schedule(f"s{n}") for n in range(2 * POLL + 1)), schedule("after"))
+    sql.execute("UPDATE pillars.schedules SET next_fire_at = %s WHERE name = 'after'", (at(3),))
+    ticker = own(database, events, clock)
+
+    await ticker.step()
+    first = {name for (name,) in rows(sql, "schedule")}
+    await ticker.step()
+    second = {name for (name,) in rows(sql, "schedule")}
+    await ticker.step()
+
+    assert "after" not in first
+    assert "after" in second
+    assert (len(first), len(second), len(rows(sql))) == (POLL, 2 * POLL, 2 * POLL + 2)
+    assert len(events.of(PassCompleted)) == 1
+
+
 async def test_a_backlog_of_many_ticks_is_fired_in_statements_of_bounded_size(
     database: Database,
     sql: psycopg.Connection[Any],

@@ -16,8 +16,7 @@ from pillars.cron import life
 from pillars.cron.book import reconcile
 from pillars.cron.definition import parse_schedule
 from pillars.cron.firing import Firing
-from pillars.cron.statements import SQL
-from pillars.cron.ticker import OwnTicker, SweepTicker
+from pillars.cron.ticker import DUE, OwnTicker, SweepTicker
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ class World:
             "except": [],
             "limit": 100,
         }
-        polled = await self._other.fetch(SQL["due"], params)
+        polled = await self._other.fetch(DUE, params)
         await self._do(acts)
         if polled:
             firing = Firing(self._other, self._events, self._clock, LOOKAHEAD, swept=True)

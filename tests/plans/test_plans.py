@@ -21,6 +21,7 @@ import pytest
 from pillars.cron.backfill import BACKFILL
 from pillars.cron.firing import FIRE, FIRE_AND_CANCEL
 from pillars.cron.life import FIRE_BY_HAND
+from pillars.cron.ticker import DUE, DUE_LAST
 from pillars.db.connection import PLANNED_ONCE, conninfo
 from pillars.db.statements import Statement, load_statements
 from pillars.queue.lanes import CLAIM, CLAIM_ON, DEPTH, NEXT_DUE, NEXT_DUE_ON, Pages
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 OWNERS = ("queue", "cluster", "cron", "telemetry", "server", "loadtest")
 # Parts of statements that are explained as a whole.
 PARTS = {
+    "due", "soonest_first", "latest_first",
     "move_cursors", "insert_ticks", "cancel_overlapped", "count_fired", "tick_by_hand",
     "tell_by_hand", "ticks_of_backfill", "backfill_ticks", "count_backfilled",
     "all_lanes", "known_lanes", "claim", "next_due", "depth",
@@ -51,6 +53,7 @@ HOT = {
     "fail",
     "give_back",
     "due",
+    "due_last",
     "overdue",
     "upcoming",
     "fire",
@@ -200,7 +203,7 @@ def every_statement() -> dict[str, Statement]:
             if name not in PARTS and (statement.index or name in HOT):
                 assert name not in found
                 found[name] = statement
-    whole = (FIRE, FIRE_AND_CANCEL, FIRE_BY_HAND, BACKFILL)
+    whole = (DUE, DUE_LAST, FIRE, FIRE_AND_CANCEL, FIRE_BY_HAND, BACKFILL)
     return found | {each.name: each for each in whole} | LANES | PAGES | {"depth": DEPTH}
 
 
@@ -273,7 +276,7 @@ def test_a_hot_statement_needs_no_settings_of_ours_to_use_its_index(
     assert STATEMENTS[name].index in {*indexes(plan), None}
 
 
-@pytest.mark.parametrize("name", ["due", "overdue", "upcoming", "fire", "fire_and_cancel"])
+@pytest.mark.parametrize("name", ["due", "due_last", "overdue", "upcoming", "fire"])
 @pytest.mark.parametrize("knowledge", KNOWLEDGE)
 def test_what_a_ticker_plans_once_takes_the_first_rows_of_its_index_and_sorts_nothing(
     servers: Callable[[str], Secret],

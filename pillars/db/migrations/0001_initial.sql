@@ -49,7 +49,8 @@ CREATE TABLE pillars.schedules (
 ) WITH (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0.02,
-    autovacuum_vacuum_threshold = 1000
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
 );
 
 -- The hot scan: what is due, soonest first. The slot filters inside the index.

@@ -46,6 +46,9 @@ What happens when
   refused; jobs in the buffer are not started but given back.
 - *This worker is killed*: others expel it and its jobs go back to the queue. A job runs at least
   once.
+- *The database server crashes*: a claim does not wait for the disk, so one of the last second may
+  be forgotten, and with it whatever was committed after it. Its job runs again, as if this worker
+  had been lost; jobs with a concurrency key or of a limited queue are claimed for good.
 - *A stop is asked for*: no more claims; the buffer is given back; running jobs finish. At the
   deadline they are cancelled and given back, without an attempt being counted. Then the last
   outcomes are written; if the database stays away too long they are left for the rescue.

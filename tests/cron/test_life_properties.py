@@ -123,6 +123,11 @@ async def nothing(*_: Any, **__: Any) -> None:
     """Stand in for a guard."""
 
 
+async def every_tick(_connection: object, _known: object, chunk: Sequence[int]) -> list[int]:
+    """Stand in for the look for ticks that have a job."""
+    return list(chunk)
+
+
 def without(statement: Statement, *patterns: str) -> Statement:
     sql: Any = statement.sql
     for pattern in patterns:
@@ -140,6 +145,7 @@ def no_unique_key(patch: pytest.MonkeyPatch, sql: psycopg.Connection[Any]) -> No
     sql.execute("DROP INDEX pillars.jobs_tick")
     clause = r"ON CONFLICT \(schedule_id, fire_at\).*?(?=RETURNING)"
     patch.setattr(backfill, "BACKFILL", without(backfill.BACKFILL, clause))
+    patch.setattr(backfill, "_without_job", every_tick)
     patch.setattr(firing, "FIRE", without(firing.FIRE, clause))
 
 
@@ -158,7 +164,7 @@ def edit_withdraws_nothing(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]
 
 
 def edit_records_nothing(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) -> None:
-    patch.setattr(edits, "record_left", nothing)
+    patch.setattr(edits, "record", nothing)
 
 
 def pause_records_nothing(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) -> None:

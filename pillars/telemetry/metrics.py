@@ -221,8 +221,11 @@ class Metrics:
         self._enqueued[event.queue].value += event.count
 
     def _jobs_claimed(self, event: JobsClaimed) -> None:
+        seconds = defaultdict[str, list[float]](list)
         for queue, delay in event.start_delays:
-            self._start_delays[queue].observe(delay)
+            seconds[queue].append(delay)
+        for queue, delays in seconds.items():
+            self._start_delays[queue].observe_many(delays)
 
     def _jobs_finished(self, event: JobsFinished) -> None:
         seconds = defaultdict[tuple[str, str, str], list[float]](list)

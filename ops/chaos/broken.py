@@ -87,10 +87,10 @@ BREAKS: Mapping[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
     "streak": (
         "whoever beats may expel, however long it was silent itself",
         (
-            ("expel", "AND me.streak_at <= now() - make_interval(secs => %(lease)s)", ""),
+            ("expel", "AND me.streak_at <= clock.now - make_interval(secs => %(lease)s)", ""),
             (
                 "expel",
-                "AND me.heartbeat_at > now() - make_interval(secs => %(lease)s / 2.0)",
+                "AND me.heartbeat_at > clock.now - make_interval(secs => %(lease)s / 2.0)",
                 "",
             ),
         ),

@@ -242,10 +242,12 @@ def _line(process: str, text: str, clocks: Clocks) -> Line:
     # A process that is killed may leave half a line; that is no fault of its own.
     try:
         raw = json.loads(text)
-        at = clocks.true(process, _epoch(raw["ts"]))
+        told = _epoch(raw["ts"])
     except (ValueError, KeyError, TypeError):
         return Line(process, 0.0, "cut off" if text.startswith('{"ts"') else "raw", None, text)
-    return Line(process, at, raw["level"], raw["event"], raw["message"], raw)
+    return Line(
+        process, clocks.true(process, told), raw["level"], raw["event"], raw["message"], raw
+    )
 
 
 def _epoch(text: str) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from ops.chaos.clocks import Clocks
 from ops.chaos.evidence import Deed, Evidence, Job, Line, Pin, Ring, RingChange, Run
 from ops.chaos.invariants import judge
 from ops.chaos.invariants.health import (
@@ -18,6 +20,9 @@ from ops.chaos.invariants.jobs import each_job_ends_once
 from ops.chaos.invariants.members import nobody_expelled_wrongly, ring_is_whole
 from ops.chaos.invariants.ticks import each_tick_once, no_tick_lost, nothing_early
 from ops.chaos.load import PAST, PAST_EVERY, Load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EPOCH = 1_800_000_000.0
 LEASE = 5.0
@@ -284,3 +289,17 @@ def test_what_was_acknowledged_may_be_gone_only_if_the_primary_took_it_along(
     )
 
     assert bool(each_job_ends_once(doctored).violations) == kept
+
+
+def test_a_line_is_put_to_its_true_time_whatever_clock_its_process_has(tmp_path: Path) -> None:
+    clocks = Clocks(tmp_path)
+    clocks.history["cron-1.1"] = [(EPOCH, 3600.0), (EPOCH + 10, -3600.0)]
+
+    told = {
+        ("cron-1.1", EPOCH - 2 + 3600): EPOCH - 2,
+        ("cron-1.1", EPOCH + 5 + 3600): EPOCH + 5,
+        ("cron-1.1", EPOCH + 15 - 3600): EPOCH + 15,
+        ("cron-2.1", EPOCH + 5): EPOCH + 5,
+    }
+
+    assert {each: clocks.true(*each) for each in told} == told

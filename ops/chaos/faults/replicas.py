@@ -39,7 +39,7 @@ async def clocks(ground: Field) -> None:
     for name, incarnation, ahead in zip(names, harmed, (_HOUR, -_HOUR), strict=True):
         ground.clocks.set(name, incarnation, ahead)
     for ahead in (-_HOUR, _HOUR):
-        await ground.wait(1.0, 2.0)
+        await ground.wait(1.5, 2.5)
         for name, incarnation in zip(names, harmed, strict=True):
             ground.clocks.set(name, incarnation, ahead)
     for drift in range(_DRIFTS):

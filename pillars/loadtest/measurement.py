@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 _LEAD, _JOINING = 3, 5
 # The work that is left takes so many times what it seems to: it is followed by a VACUUM.
 _SPARE = 1.5
+# Not so many seconds before a full minute: whether or not its herd meets crons that are just being
+# started, two runs could not be compared.
+_MINUTE, _CALM = 60, 15
 # Cursors a second that can be set anew, at least.
 _AIM_RATE = 10_000
 # Seconds for processes to join, and for the crons to catch up with the window's end.
@@ -206,7 +209,9 @@ class Measurement:
 
     def _soon(self, now: float, work: float) -> int:
         """Return an instant for the window's start when there are so many seconds of work left."""
-        return int(now + _SPARE * work) + self._lead + _JOINING
+        instant = int(now + _SPARE * work) + self._lead + _JOINING
+        minute = instant + -instant % _MINUTE
+        return minute if minute - instant < _CALM else instant
 
     async def _start_workers(self, start: int) -> int:
         """Start the workers; returns the window's start, later than planned where time ran out."""

@@ -257,6 +257,11 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
             {"lines": [Line("cron-1.1", 0.0, "raw", None, "Traceback")]},
             id="a line that is no log line",
         ),
+        pytest.param(
+            nothing_unexpected,
+            {"lines": [Line("cron-1.1", 0.0, "cut off", None, '{"ts"')] * 2},
+            id="lines that cannot be read",
+        ),
         pytest.param(nothing_unexpected, {"exits": {"cron-2.1": 1}}, id="a bad exit code"),
         pytest.param(
             nothing_unexpected,

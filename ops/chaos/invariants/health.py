@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,9 @@ def nothing_unexpected(evidence: Evidence) -> Verdict:
     )
     for line in evidence.lines:
         verdict.require(_expected(line, evidence), f"{line.process}: {line.level} {line.message}")
+    cut_off = Counter(line.process for line in evidence.lines if line.level == "cut off")
+    for incarnation, count in cut_off.items():
+        verdict.require(count == 1, f"{incarnation}: {count} lines cannot be read")
     for incarnation, code in evidence.exits.items():
         harmed = any(
             incarnation in deed.harmed and deed.fault.startswith("stop") for deed in evidence.deeds

@@ -22,7 +22,7 @@ from pillars.cron.definition import parse_schedule
 from pillars.cron.edits import PAGE
 from pillars.cron.life import pause, remove, resume
 from pillars.cron.ticker import OwnTicker
-from tests.helpers import FakeClock
+from tests.helpers import FakeClock, until_one_waits_for_a_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -363,7 +363,7 @@ async def test_a_fire_that_commits_while_an_edit_is_under_way_leaves_no_job_of_t
         move(sql, ahead + timedelta(hours=1), last=ahead)
         sql.execute("UPDATE pillars.schedules SET version = version + 1")
         edit = asyncio.create_task(write(database, schedule(every="2h")))
-        await until_blocked(database)
+        await until_one_waits_for_a_lock(database)
     await edit
 
     assert ticks(sql) == []
@@ -379,7 +379,7 @@ async def test_a_fire_that_commits_while_new_args_are_written_is_not_undone(
         put_tick(sql, overdue)
         move(sql, overdue + timedelta(hours=2), last=overdue)
         edit = asyncio.create_task(write(database, schedule(every="1h", args={"a": 1})))
-        await until_blocked(database)
+        await until_one_waits_for_a_lock(database)
     await edit
 
     cursor = cursors(sql)["s"]
@@ -396,22 +396,10 @@ async def test_a_fire_that_commits_while_its_schedule_is_removed_leaves_no_job(
         put_tick(sql, ahead)
         move(sql, ahead + timedelta(hours=1), last=ahead)
         removal = asyncio.create_task(remove(database, "s"))
-        await until_blocked(database)
+        await until_one_waits_for_a_lock(database)
     await removal
 
     assert ticks(sql) == []
-
-
-async def until_blocked(database: Database) -> None:
-    """Wait until somebody waits for a row or a transaction of another."""
-    async with asyncio.timeout(20), database.connection() as connection:
-        while True:
-            cursor = await connection.execute(
-                "SELECT 1 FROM pg_stat_activity"
-                " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
-            )
-            if await cursor.fetchone():
-                return
 
 
 async def test_a_schedule_that_left_the_files_is_removed_with_its_jobs_that_were_not_due(

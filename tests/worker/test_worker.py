@@ -18,7 +18,7 @@ from pillars.ground.events import (
     SlotsUsed,
 )
 from pillars.queue.upkeep import rescue
-from tests.helpers import FakeClock
+from tests.helpers import FakeClock, until_one_waits_for_a_lock
 
 if TYPE_CHECKING:
     import psycopg
@@ -374,14 +374,18 @@ async def test_jobs_of_a_claim_whose_answer_was_lost_are_found_again(
     async with bench.working() as worker:
         await bench.events.until(SlotsUsed)
         assert bench.jobs() == ["running"] * 3
-        sql.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name LIKE '%claim' AND pid <> pg_backend_pid()"
-        )
-        worker.wake()
-        await bench.events.until(JobFinished, count=3)
+        with sql.transaction():
+            sql.execute("SELECT FROM pillars.members FOR UPDATE")
+            await bench.app.enqueue("noop")
+            worker.wake()
+            await until_one_waits_for_a_lock(bench.database)
+            sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name LIKE '%claim' AND pid <> pg_backend_pid()"
+            )
+        await bench.events.until(JobFinished, count=4)
 
-    assert bench.jobs("state, attempt") == [("succeeded", 1)] * 3
+    assert bench.jobs("state, attempt") == [("succeeded", 1)] * 4
 
 
 async def test_a_fake_clock_decides_what_is_due(bench: Bench) -> None:

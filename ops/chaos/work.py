@@ -56,14 +56,20 @@ class _Ledger:
 
     async def _write(self) -> None:
         while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            columns = [list(column) for column in zip(*(row for row, _ in waiting), strict=True)]
+            waiting: list[tuple[tuple[int, int, int], asyncio.Future[None]]] = []
             failed: Exception | None = None
             try:
                 async with app.database.connection() as connection:
-                    await connection.execute(self._statement, columns)
+                    # Whoever was cancelled meanwhile is not to leave a row that is late.
+                    waiting = [each for each in self._waiting if not each[1].done()]
+                    self._waiting.clear()
+                    if waiting:
+                        rows = zip(*(row for row, _ in waiting), strict=True)
+                        await connection.execute(self._statement, [list(row) for row in rows])
             except Exception as error:  # noqa: BLE001 - each of those who wait is to be told
                 failed = error
+                waiting += self._waiting
+                self._waiting.clear()
             for _, written in waiting:
                 if written.done():
                     continue

@@ -21,5 +21,6 @@ Read in this order:
   faults brought about.
 - `report`: all that in tables, JSON and Markdown.
 - `arena`: one run from start to evidence.
-- `broken`: processes with a guard taken out, to see that the checks can fail.
+- `broken`, `unshared`: processes with a guard taken out, to see that the checks can fail; crons
+  without membership.
 """

@@ -13,11 +13,8 @@ import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-from pillars.cluster import agent
 from pillars.db import statements
-from pillars.ground.events import MemberJoined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from pillars.db.statements import Statement
 
 UNSHARED = "membership"
-_IDLE = 1.0
 
 # Name: what it is for people, and (statement, text, what stands there instead)...
 BREAKS: Mapping[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
@@ -117,23 +113,6 @@ def change(given: Mapping[str, Statement], breaks: list[str]) -> Mapping[str, St
     return changed
 
 
-class Unshared(agent.Membership):
-    """A membership that for a cron does nothing at all."""
-
-    async def step(self) -> float:
-        """Say once, for those who wait for it, that the process is there."""
-        if self.role != "cron":
-            return await super().step()
-        if not self._active:
-            self._active = True
-            self._emit(MemberJoined(self.role, self.name, str(uuid4()), 0, 0))
-        return _IDLE
-
-    async def begin_leave(self) -> int:
-        """Leave nothing."""
-        return 0 if self.role == "cron" else await super().begin_leave()
-
-
 def main() -> int:
     """Take the guards out, then be the process."""
     breaks = [name for name in os.environ["NEMESIS_BREAK"].split(",") if name]
@@ -143,9 +122,12 @@ def main() -> int:
         return change(load(package, file), breaks)
 
     statements.load_statements = load_broken
+    # Only now, so that every room reads broken statements.
     if UNSHARED in breaks:
-        agent.Membership = Unshared  # type: ignore[misc]
-    from pillars import cli  # noqa: PLC0415 - only now, so that every room reads broken statements
+        from ops.chaos import unshared  # noqa: PLC0415
+
+        unshared.install()
+    from pillars import cli  # noqa: PLC0415
 
     return cli.main()
 

@@ -102,3 +102,18 @@ def test_each_guard_that_can_be_taken_out_is_there(name: str) -> None:
     assert {key for key in statements if changed[key] != statements[key]} == {
         statement for statement, _, _ in BREAKS[name][1]
     }
+
+
+def test_no_statement_is_read_before_the_guards_are_taken_out() -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import sys, ops.chaos.broken; print('pillars.cluster.members' in sys.modules)",
+        ],
+        capture_output=True,
+        check=True,
+        cwd=REPOSITORY,
+        text=True,
+    )
+
+    assert done.stdout == "False\n"

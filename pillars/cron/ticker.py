@@ -53,6 +53,9 @@ _MARGIN = 5.0
 # A sweep looks at everything from the front, so sweeps that take long come more rarely. A single
 # slow one tells of a database that stood still: all replicas saw it, and none of them may rest.
 _SWEEP_SHARE, _LONGEST_PAUSE = 10, 30.0
+# For so many seconds at most no sweep is made while this process has a backlog of its own. All
+# replicas have one at a full minute, and sweeps would only race the owners for their rows.
+_BUSY_FOR = 5.0
 
 
 class OwnTicker:
@@ -91,6 +94,8 @@ class OwnTicker:
         self._earliest = float("inf")
         self._fired_slots = b""
         self._from_the_end = False
+        # Whether the last poll left something to be fired.
+        self.behind = False
 
     async def step(self) -> float:
         """Fire one batch of what is due; returns the seconds until there may be more."""
@@ -117,6 +122,7 @@ class OwnTicker:
             more = more or not fired.all
         self._progressed()
         self._from_the_end = more and not self._from_the_end
+        self.behind = more
         if more:
             return 0.0
         self._emit(PassCompleted(self._clock.monotonic() - self._began, self._overdue))
@@ -129,9 +135,27 @@ class OwnTicker:
 class SweepTicker:
     """Fires what any owner should long have fired."""
 
-    def __init__(self, link: Link, *, lookahead: float, emit: Emit, clock: Clock) -> None:
-        """Sweep over this link; `lookahead` in seconds is the owners'."""
+    def __init__(
+        self,
+        link: Link,
+        *,
+        lookahead: float,
+        emit: Emit,
+        clock: Clock,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Set up the ticker.
+
+        Args:
+            link: a connection of its own.
+            lookahead: seconds before its time that an owner enqueues a tick.
+            emit: receives TicksFired and ScheduleBroken.
+            clock: monotonic time; a test's clock also owns the database's time.
+            busy: whether this process has a backlog of its own.
+        """
         self._link = link
+        self._busy = busy
+        self._swept_at = clock.monotonic()
         self._lookahead = lookahead
         self._emit = emit
         self._clock = clock
@@ -141,6 +165,9 @@ class SweepTicker:
     async def step(self) -> float:
         """Take one batch of neglected schedules; returns the seconds until the next sweep."""
         began = self._clock.monotonic()
+        if self._busy() and began - self._swept_at < _BUSY_FOR:
+            return _jittered(SWEEP_EVERY)
+        self._swept_at = began
         rows = await self._link.fetch(
             SQL["overdue"],
             {
@@ -159,4 +186,8 @@ class SweepTicker:
         took = self._clock.monotonic() - began
         slow, self._last_took = min(took, self._last_took), took
         pause = max(SWEEP_EVERY, min(_SWEEP_SHARE * slow, _LONGEST_PAUSE))
-        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
+        return _jittered(pause)
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret

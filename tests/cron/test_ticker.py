@@ -175,6 +175,42 @@ async def test_the_sweep_takes_what_an_owner_left_too_long(
     assert [event.swept for event in events.of(TicksFired)] == [True]
 
 
+async def test_a_process_with_a_backlog_of_its_own_sweeps_each_five_seconds_only(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule())
+    sweeper = sweep(database, events, clock, busy=lambda: True)
+
+    clock.advance(4.9)
+    assert await sweeper.step() > 0
+    assert rows(sql) == []
+
+    clock.advance(0.2)
+    await sweeper.step()
+    assert rows(sql) != []
+
+
+async def test_a_poll_that_leaves_something_is_a_backlog(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pillars.cron.ticker.POLL", 2)
+    await write(database, sql, *(schedule(f"s{n}") for n in range(3)))
+    ticker = own(database, events, clock)
+
+    await ticker.step()
+    assert ticker.behind
+
+    await ticker.step()
+    assert not ticker.behind
+
+
 async def test_while_an_edit_holds_a_schedule_the_sweep_fires_the_others(
     database: Database,
     sql: psycopg.Connection[Any],

@@ -11,6 +11,8 @@ from pillars.cron.definition import parse_schedule
 from pillars.cron.ticker import OwnTicker, SweepTicker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psycopg
 
     from pillars.cron.definition import Schedule
@@ -54,8 +56,13 @@ def own(
     )
 
 
-def sweep(database: Database, events: RecordingListener, clock: FakeClock) -> SweepTicker:
-    return SweepTicker(database.link("sweeper"), lookahead=5.0, emit=events, clock=clock)
+def sweep(
+    database: Database,
+    events: RecordingListener,
+    clock: FakeClock,
+    busy: Callable[[], bool] = lambda: False,
+) -> SweepTicker:
+    return SweepTicker(database.link("sweeper"), lookahead=5.0, emit=events, clock=clock, busy=busy)
 
 
 def rows(sql: psycopg.Connection[Any], columns: str = "state, fire_at") -> list[tuple[Any, ...]]:

@@ -336,12 +336,14 @@ async def test_a_huge_body_of_undeclared_length_is_refused(dry: Client) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("body", [b'{"type": "a"}', b'{"a":' * 20_000])
 async def test_a_body_that_is_not_compressed_as_it_says_is_refused(
-    dry: Client, encoding: str
+    dry: Client, encoding: str, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pillars.server.operations.BODY_PATIENCE", 0.1)
     headers = {**HEADERS, "Content-Encoding": encoding}
 
-    response = await dry.post(JOBS, data=b'{"type": "a"}', headers=headers)
+    response = await dry.post(JOBS, data=body, headers=headers)
 
     assert (response.status, (await response.json())["code"]) == (400, "body_unreadable")
 

@@ -18,6 +18,8 @@ _LOOK_EVERY = 0.2
 _PATIENCE = 15.0
 # A clock that drifts by a tenth of a second each quarter of a second.
 _DRIFTS, _DRIFT, _DRIFT_EVERY = 12, 0.1, 0.25
+# Longer than it takes the crons to see new files twice and to apply them.
+_IN_FORCE_WITHIN = 2.5
 _TWIN = "cron-twin"
 _SHARED: LiteralString = (
     "SELECT (SELECT count(DISTINCT owner) FROM pillars.ring, unnest(map) AS owner "
@@ -54,9 +56,15 @@ async def old_files(ground: Field) -> None:
     """Restart a cron with the files of before, as a roll-out that is half done does."""
     since = time.time()
     name = ground.one("cron")
-    ground.files.write()
-    await asyncio.sleep(2.0)
-    old = str(ground.files.superseded())
+    # Both editions come into force one after the other, and nobody writes a third between them.
+    ground.files.held = True
+    try:
+        await asyncio.sleep(_IN_FORCE_WITHIN)
+        ground.files.write()
+        await asyncio.sleep(_IN_FORCE_WITHIN)
+        old = str(ground.files.superseded())
+    finally:
+        ground.files.held = False
     await _restart(ground, [name], lambda _: {"PILLARS_SCHEDULES_DIR": old})
     await ground.wait(ground.lease, 1.5 * ground.lease)
     await _restart(ground, [name], lambda _: {})

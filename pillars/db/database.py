@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pillars.db.connection import (
     LOCAL_LIMITS,
@@ -42,6 +42,8 @@ POOL_SIZE = 4
 LONGEST_RETRY = 2.0
 # A connection that was used within so many seconds, and on which nothing arrived since, is alive.
 _TRUSTED_FOR = 1.0
+# Seconds, longer than the pool tries to connect.
+_ASK_AGAIN_AFTER = 2.0
 # What a pooler older than PgBouncer 1.21 answers when a prepared statement lives elsewhere.
 _PREPARED_LOST = (
     psycopg.errors.DuplicatePreparedStatement,
@@ -179,7 +181,6 @@ class Database:
                 kwargs={"autocommit": True, "prepare_threshold": self._threshold()},
                 min_size=0,
                 max_size=POOL_SIZE,
-                timeout=STATEMENT_TIMEOUT,
                 # Short, so that each new request tries anew instead of waiting out a long pause.
                 reconnect_timeout=1.0,
                 check=_check,
@@ -199,7 +200,7 @@ class _Borrowed:
 
     async def __aenter__(self) -> _Pooled:
         self._pool = await self._opened_pool()
-        self._connection = await self._pool.getconn()
+        self._connection = await _lent(self._pool)
         return self._connection
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -210,6 +211,18 @@ class _Borrowed:
             await self._connection.close()
         # A transaction that was left open is rolled back, a broken connection not kept.
         await self._pool.putconn(self._connection)
+
+
+async def _lent(pool: AsyncConnectionPool[_Pooled]) -> _Pooled:
+    # A pool that gave up connecting leaves those who wait to their time limit, and tries again only
+    # for who comes then: so each comes again.
+    deadline = time.monotonic() + STATEMENT_TIMEOUT
+    while True:
+        try:
+            return await pool.getconn(_ASK_AGAIN_AFTER)
+        except PoolTimeout:
+            if time.monotonic() >= deadline:
+                raise
 
 
 async def _check(connection: _Pooled) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -213,6 +215,28 @@ async def test_the_pool_replaces_a_connection_that_died_while_it_lay_there(
     ((new,),) = await database.fetch(statement("SELECT pg_backend_pid()"))
 
     assert new != old
+
+
+async def test_who_waits_for_the_pool_is_served_though_it_had_given_up_connecting(
+    database: Database, postgres: Secret, sql: psycopg.Connection[Any]
+) -> None:
+    gave_up = asyncio.Event()
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "reconnection attempt" in record.getMessage():
+                gave_up.set()
+
+    pool = logging.getLogger("psycopg.pool")
+    pool.addHandler(ear := Ear())
+    with psycopg.connect(postgres.reveal(), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {sql.info.dbname} ALLOW_CONNECTIONS false")
+        waiting = asyncio.create_task(database.fetch(statement("SELECT 1")))
+        await gave_up.wait()
+        admin.execute(f"ALTER DATABASE {sql.info.dbname} ALLOW_CONNECTIONS true")
+    pool.removeHandler(ear)
+
+    assert await waiting == [(1,)]
 
 
 async def test_a_pooled_connection_to_a_server_that_may_only_be_read_is_not_kept(

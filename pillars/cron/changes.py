@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 _LOCK = 0x626F6F6B
-# Ticks of one schedule that a record counts, and of all that one change touches: the database ends
-# a transaction that computes for seconds.
+# Ticks of one schedule that a record counts, and of all that one page of changes touches: the
+# database ends a transaction that computes for seconds.
 MOST_COUNTED: Final = 10_000
 _MOST_IN_ALL: Final = 100_000
 # What the reason of a record says whose ticks were too many to be counted.

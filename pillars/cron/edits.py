@@ -11,7 +11,8 @@ it can fire.
 
 Many edits are written page by page, so that no statement is long, and the rows of a page are
 computed in a thread while the database writes the page before. New schedules come first: they take
-long and are in nobody's way. Cursors that were passed meanwhile are moved on at the end.
+long and are in nobody's way. Cursors of a new timing that were passed meanwhile are moved on at the
+end; ticks of the old one that come between the writing of its page and the commit are not recorded.
 """
 
 from __future__ import annotations
@@ -175,7 +176,12 @@ def _compute(page: Sequence[Change], known: Mapping[int, Known], instant: dateti
         for old, change in zip(olds, page, strict=True)
         if change.new is not None
     ]
-    by_name = {change.new.name: change.new for change in page if change.new is not None}
+    # One that keeps its ticks keeps those of meanwhile, too.
+    beginning = {
+        change.new.name: change.new
+        for old, change in zip(olds, page, strict=True)
+        if change.new is not None and (old is None or not _keeps_its_ticks(old, change.new))
+    }
     now = instant.timestamp()
     return _Page(
         len(page),
@@ -186,9 +192,11 @@ def _compute(page: Sequence[Change], known: Mapping[int, Known], instant: dateti
         missed_ticks([*left, *((old, "removed") for old in gone)], instant),
         json.dumps(rows),
         [
-            (cursor, by_name[row["name"]])
+            (cursor, beginning[row["name"]])
             for row in rows
-            if (cursor := row["next_fire_at"]) is not None and now < cursor < now + _SOON
+            if row["name"] in beginning
+            and (cursor := row["next_fire_at"]) is not None
+            and now < cursor < now + _SOON
         ],
     )
 

@@ -30,7 +30,8 @@ class Elsewhere(Generic[T]):
     """
 
     def __init__(self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> None:
-        """Start it."""
+        """Start it; `ask` says what is to be done."""
+        self._question = function, calls
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pillars.cron.elsewhere"],
             stdin=subprocess.PIPE,
@@ -38,9 +39,6 @@ class Elsewhere(Generic[T]):
             # A Ctrl-C in the terminal is its parent's to hear.
             start_new_session=True,
         )
-        # One that ended at once is noticed by who waits for its answer.
-        with suppress(BrokenPipeError), self._process.stdin as asking:  # type: ignore[union-attr]
-            pickle.dump((function, calls), asking)
 
     def __enter__(self) -> Elsewhere[T]:
         """Go on."""
@@ -53,6 +51,13 @@ class Elsewhere(Generic[T]):
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def ask(self) -> Elsewhere[T]:
+        """Say what is to be done; waits until it is heard."""
+        # One that ended at once is noticed by who waits for its answer.
+        with suppress(BrokenPipeError), self._process.stdin as asking:  # type: ignore[union-attr]
+            pickle.dump(self._question, asking)
+        return self
+
     def answer(self) -> T:
         """Wait for what the next call returns.
 
@@ -61,7 +66,7 @@ class Elsewhere(Generic[T]):
         """
         try:
             answer: T = pickle.load(self._process.stdout)  # type: ignore[arg-type] # noqa: S301 - ours
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
             ended = self._process.wait()
             raise RuntimeError(f"the process that reads schedules ended with {ended}") from None
         return answer
@@ -74,7 +79,7 @@ async def call_elsewhere(function: Callable[..., T], *arguments: object) -> T:
         RuntimeError: the process ended without an answer.
     """
     with Elsewhere(function, [arguments]) as elsewhere:
-        return await asyncio.to_thread(elsewhere.answer)
+        return await asyncio.to_thread(lambda: elsewhere.ask().answer())
 
 
 def _serve() -> None:

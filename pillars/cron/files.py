@@ -101,7 +101,9 @@ def _read(files: Sequence[Path]) -> Iterator[FileReading]:
     try:
         with ExitStack() as stack:
             others = [
-                stack.enter_context(Elsewhere(read_file, [(file,) for file in files[n::count]]))
+                stack.enter_context(
+                    Elsewhere(read_file, [(file,) for file in files[n::count]])
+                ).ask()
                 for n in range(1, count)
             ]
             for number, file in enumerate(files):

@@ -132,6 +132,8 @@ def _read_schedule(
             if fault.key not in defaults.faulty or fault.key in raw:
                 report.add(_place(fault.key, raw, defaults.raw), fault.message)
         return
+    # Here, for a large set is read by several processes.
+    schedule.fingerprint()
     reading.schedules.append(Placed(schedule, raw.mark.line, _place("name", raw, raw)))
     if schedule.cron_text is None:
         return

@@ -28,6 +28,7 @@ from pillars.cron.changes import lock_book
 from pillars.cron.elsewhere import call_elsewhere
 from pillars.cron.progress import nobody
 from pillars.cron.statements import SQL
+from pillars.cron.texts import ScheduleFilesError, schedule_files
 from pillars.cron.turn import (
     Outcome,
     Turn,
@@ -120,12 +121,11 @@ class Reconciler:
             return LOOK_EVERY
         outcome = await self._take_turn(signature)
         self._tell(outcome)
-        match outcome.verdict:
-            case Verdict.WAIT:
-                return WAIT_EVERY
-            case Verdict.APPLY | Verdict.IN_FORCE:
-                # Only now: files that were missing or faulty until here may be an old replica's.
-                self._started, self._told_waiting = True, False
+        if outcome.verdict is Verdict.WAIT:
+            return WAIT_EVERY
+        if outcome.in_force:
+            # Only now: files that were missing or faulty until here may be an old replica's.
+            self._started, self._told_waiting = True, False
         self._digest = outcome.digest
         self._sequence = await self._on_record()
         self._settled = signature
@@ -202,13 +202,11 @@ async def apply_now(
 
 def _signature(directory: Path) -> Signature:
     try:
-        files = sorted(directory.iterdir())
         return tuple(
             (file.name, status.st_mtime_ns, status.st_size)
-            for file in files
-            if file.suffix in (".yaml", ".yml")
+            for file in schedule_files(directory)
             for status in (file.stat(),)
         )
-    except OSError:
+    except (OSError, ScheduleFilesError):
         # Missing, unreadable, or a file vanished under us: loading says what is wrong.
         return (("", 0, 0),)

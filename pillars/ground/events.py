@@ -290,7 +290,7 @@ class SchedulesWarned(Event):
 
 @dataclass(frozen=True, slots=True)
 class SchedulesWaiting(Event):
-    """The schedule files here were superseded and a live cron holds the newer set; nothing done."""
+    """The schedule files here were superseded by a set that is held, or new; nothing done."""
 
     digest: str
     current_digest: str
@@ -313,7 +313,7 @@ class TicksFired(Event):
     """One fire statement was committed.
 
     `lateness` holds, for each enqueued tick, the seconds from its instant to the commit, 0 where
-    it was early. `outcomes` counts ticks by outcome: enqueued, missed, duplicate. `queues` counts
+    it was early. `outcomes` counts ticks: enqueued, skipped, missed, duplicate. `queues` counts
     the enqueued ones by the queue they went to. `ticks` are the ones written, where they are few.
     """
 

@@ -237,10 +237,14 @@ def _schedules_warned(event: SchedulesWarned) -> Words:
 
 
 def _schedules_waiting(event: SchedulesWaiting) -> Words:
+    current = event.current_digest[:8]
+    newer = (
+        f"{event.holders:,} live {plural(event.holders, 'cron')} hold {current}"
+        if event.holders
+        else f"{current} has just come into force"
+    )
     return WARNING, (
-        f"the schedule files here ({event.digest[:8]}) were superseded: "
-        f"{event.holders:,} live {plural(event.holders, 'cron')} hold {event.current_digest[:8]}; "
-        "waiting"
+        f"the schedule files here ({event.digest[:8]}) were superseded: {newer}; waiting"
     )
 
 

@@ -187,6 +187,25 @@ async def test_ticks_that_pass_while_many_pages_are_written_are_neither_fired_no
     assert at[names[-1]] == instants[0] + timedelta(hours=1)
 
 
+async def test_one_that_keeps_its_timing_keeps_the_ticks_that_pass_while_many_pages_are_written(
+    database: Database, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    told = iter([noon, *(noon + timedelta(minutes=10 * n) for n in range(3))])
+
+    async def instant(*_: object) -> datetime:
+        return next(told)
+
+    monkeypatch.setattr(edits, "instant_of_change", instant)
+    await write(database, schedule("kept", every="15m"))
+    names = [f"s{number:04}" for number in range(PAGE)]
+
+    # Its page is written at ten past, and all is committed at twenty past.
+    await write(database, schedule("kept", every="15m", priority=1), *map(schedule, names))
+
+    assert cursors(sql)["kept"] == noon + timedelta(minutes=15)
+
+
 async def test_the_same_set_again_changes_nothing(
     database: Database, sql: psycopg.Connection[Any]
 ) -> None:

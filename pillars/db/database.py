@@ -245,7 +245,7 @@ class Link:
         self,
         database: Database,
         application_name: str,
-        settings: Mapping[str, str] = NO_SETTINGS,
+        settings: Mapping[str, str],
     ) -> None:
         """Belong to a database; nothing is opened yet."""
         self._database = database

@@ -246,7 +246,8 @@ class Claims:
                 if room.jobs > 0:
                     params = self._params(worker_id, [name], room.jobs, counted=True)
                     rows = await fetch(connection, CLAIM, params)
-                    await self._limits.started(connection, name, len(rows))
+                    if rows:
+                        await self._limits.started(connection, name, len(rows))
                     found = [_job(row)._replace(counted=True) for row in rows]
             if room.wait is not None and room.jobs == 0:
                 waits.append(room.wait)

@@ -77,15 +77,15 @@ class Rescuer:
             return _LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
         workers, self._workers = self._workers, []
         rescued, places = await _rescue(self._link.fetch, workers, self._places, limit=_RESCUE_PAGE)
-        if places:
-            self._workers, self._places = workers, places
-        else:
-            await self._link.fetch(SQL["forget_lost_workers"], {"worker_ids": workers})
         if rescued.returned:
             self._emit(JobsRescued(rescued.returned))
         for event in rescued.dead:
             self._emit(event)
-        return _BETWEEN_LOOKS if places else 0.0
+        if places:
+            self._workers, self._places = workers, places
+            return _BETWEEN_LOOKS
+        await self._link.fetch(SQL["forget_lost_workers"], {"worker_ids": workers})
+        return 0.0
 
 
 async def _rescue(

@@ -1,4 +1,4 @@
-"""The keys of JSON log lines, in one table: the lines and the README derive from it."""
+"""The keys of JSON log lines: one table for the README, to which tests hold the lines."""
 
 from __future__ import annotations
 

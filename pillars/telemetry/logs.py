@@ -131,7 +131,8 @@ class LogListener:
                 self._say(tick)
         one_by_one = Counter(tick.outcome for tick in ticks)
         for outcome in _TOLD_TICKS:
-            self._ticks.hold(outcome, event.outcomes.get(outcome, 0) - one_by_one[outcome])
+            if not (event.swept and outcome == "enqueued"):
+                self._ticks.hold(outcome, event.outcomes.get(outcome, 0) - one_by_one[outcome])
         if event.swept:
             self._ticks.hold("swept", event.outcomes.get("enqueued", 0))
             self._longest_late = max(self._longest_late, *event.lateness, 0.0)

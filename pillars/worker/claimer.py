@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 POLL = 0.5
 # The shortest pause before a job that is due and was not to be had is looked for again.
-FLOOR = 0.002
+FLOOR = 0.004
 LARGEST_CLAIM = 1_000
 # Jobs are claimed ahead of free slots for this long a stretch of work at the present pace: enough
 # to bridge one claim, little enough that a slow job's successors stay with whoever is free.
@@ -189,9 +189,13 @@ class Claimer:
         due = await self._claims.next_due(self._queues)
         if due is None:
             return POLL
+        if due > 0 or found:
+            self._fruitless = 0
+            return max(due, 0.0)
         # Due and yet not to be had: others hold it, or we were expelled and do not know yet.
-        self._fruitless = self._fruitless + 1 if due <= 0 and not found else 0
-        return max(due, FLOOR * 2.0 ** min(self._fruitless, 10) if self._fruitless else 0.0)
+        pause = FLOOR * 2.0 ** min(self._fruitless, 9)
+        self._fruitless += 1
+        return pause
 
     async def _recover_lost_claims(self, worker_id: UUID) -> None:
         """Give back what a claim took whose answer never came: by the table we run it."""

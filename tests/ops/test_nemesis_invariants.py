@@ -198,7 +198,7 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
             {"ring_log": [RingChange(3, "leave", "cron-3", 2049, 2, EPOCH)]},
             id="more slots moved than needed",
         ),
-        pytest.param(ring_is_whole, {"unsettled": ["all are members"]}, id="no rest"),
+        pytest.param(nothing_unexpected, {"unsettled": ["all are members"]}, id="no rest"),
         pytest.param(nobody_expelled_wrongly, {"deeds": []}, id="expelled for nothing"),
         pytest.param(
             nobody_expelled_wrongly,

@@ -46,7 +46,8 @@ def nothing_pinned(evidence: Evidence) -> Verdict:
 def nothing_unexpected(evidence: Evidence) -> Verdict:
     """I8."""
     verdict = Verdict(
-        "I8", "no unexpected line in a log, no exit but 0, no growth of sessions, rows, memory"
+        "I8",
+        "no unexpected line or exit, nothing left undone, no growth of sessions, members, memory",
     )
     for line in evidence.lines:
         verdict.require(_expected(line, evidence), f"{line.process}: {line.level} {line.message}")
@@ -65,6 +66,8 @@ def nothing_unexpected(evidence: Evidence) -> Verdict:
     rows = evidence.rows.get("members", 0)
     verdict.require(rows <= evidence.processes, f"{rows} members of {evidence.processes} processes")
     _check_memory(evidence, verdict)
+    for what in evidence.unsettled:
+        verdict.require(holds=False, otherwise=f"it never came to pass that {what}")
     return verdict
 
 

@@ -21,7 +21,15 @@ Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives the type 
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that answers a slip of the keys with the nearest word it knows."""
+    """A parser that answers a slip of the keys with the nearest word it knows.
+
+    What was read has in `parser` the one of the command, which knows the flags that fit.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - argparse's
+        """Take what any parser takes."""
+        super().__init__(*args, **options)
+        self.set_defaults(parser=self)
 
     def refuse(self, unknown: str) -> None:
         """Tell of an argument that it does not know; ends the process with exit code 2."""
@@ -48,7 +56,7 @@ def command(
         help=description,
         description=description[0].upper() + description[1:] + ".",
     )
-    parser.set_defaults(run=f"pillars.cli.{run}", parser=parser)
+    parser.set_defaults(run=f"pillars.cli.{run}")
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -119,12 +127,17 @@ def page(text: str) -> Path:
     """Read the path of a page to write."""
     if not text.endswith(".html"):
         raise argparse.ArgumentTypeError(f"{text!r} does not end with .html")
-    return _writable(text)
+    return file(text)
 
 
 def file(text: str) -> Path:
-    """Read the path of a file to write."""
-    return _writable(text)
+    """Read the path of a file to write: refuses now what could not be when the work is done."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a directory: name a file in it")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such directory to write it to")
+    return path
 
 
 def days(text: str) -> int:
@@ -149,15 +162,7 @@ def svg(text: str) -> Path:
     """Read the path of a file to draw."""
     if not text.endswith(".svg"):
         raise argparse.ArgumentTypeError(f"{text!r} does not end with .svg")
-    return Path(text)
-
-
-def _writable(text: str) -> Path:
-    """Refuse now what could not be written when the work is done."""
-    path = Path(text)
-    if not path.parent.is_dir() or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}: there is no such directory to write it to")
-    return path
+    return file(text)
 
 
 def port(text: str) -> int:

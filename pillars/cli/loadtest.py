@@ -7,9 +7,17 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pillars.cli.output import as_json, print_record, print_table
+from pillars.cli import FAILED, INTERRUPTED
+from pillars.cli.output import (
+    UnwritableFileError,
+    as_json,
+    print_record,
+    print_table,
+    write_file,
+)
 from pillars.ground.errors import UsageError
 from pillars.ground.settings import load_settings
+from pillars.loadtest.mix import Mix
 from pillars.loadtest.orders import order_of
 
 if TYPE_CHECKING:
@@ -18,18 +26,16 @@ if TYPE_CHECKING:
     from pillars.ground.settings import Settings
     from pillars.loadtest.report import Report
 
-_FAILED, _INTERRUPTED = 1, 130
-
 
 def loadtest(arguments: argparse.Namespace) -> int:
-    """Run a load test; returns 0 when each tick was enqueued exactly once."""
+    """Run a load test; returns 0 when each tick was enqueued once, and nothing else."""
     from pillars.cli.loadtest_view import view  # noqa: PLC0415 - rich is costly
     from pillars.loadtest.run import run_loadtest  # noqa: PLC0415 - and so is aiohttp
 
     settings = _settings(arguments)
     order = order_of(
         schedules=arguments.schedules,
-        mix=arguments.mix,
+        mix=Mix(arguments.mix),
         replicas=arguments.replicas,
         workers=arguments.workers,
         seconds=arguments.seconds,
@@ -46,10 +52,10 @@ def loadtest(arguments: argparse.Namespace) -> int:
         report = asyncio.run(run_loadtest(order, database, in_place=arguments.in_place, tell=tell))
     if report is None:
         print("pillars: interrupted; nothing of it is left", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     _print(report)
     _write(report, arguments)
-    return 0 if report.counts else _FAILED
+    return 0 if report.counts else FAILED
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -81,9 +87,19 @@ def _print(report: Report) -> None:
 def _write(report: Report, arguments: argparse.Namespace) -> None:
     from pillars.loadtest.page import page  # noqa: PLC0415
 
+    wanted = []
     if arguments.json is not None:
-        arguments.json.write_text(as_json(report.as_dict()) + "\n", encoding="utf-8")
-        print(f"figures: {arguments.json}")
+        wanted.append(("figures", arguments.json, as_json(report.as_dict()) + "\n"))
     if arguments.report is not None:
-        arguments.report.write_text(page(report), encoding="utf-8")
-        print(f"report: {arguments.report}")
+        wanted.append(("report", arguments.report, page(report)))
+    faults = []
+    for name, path, text in wanted:
+        try:
+            write_file(path, text, overwrite=True)
+        except UnwritableFileError as error:
+            # The run cannot be had again: what can be kept of it is.
+            faults.append(str(error))
+        else:
+            print(f"{name}: {path}")
+    if faults:
+        raise UnwritableFileError("\n".join(faults))

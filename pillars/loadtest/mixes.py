@@ -16,9 +16,10 @@ import random
 from array import array
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
+
+from pillars.loadtest.mix import Mix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,15 +39,6 @@ _DAYS_OF_EACH_MONTH = 28
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # Different times of day, week, month or year that the schedules of one kind have at most.
 _MOST_TIMES = 2_000
-
-
-class Mix(StrEnum):
-    """Which schedules there are."""
-
-    EACH_SECOND = "each-second"
-    EACH_MINUTE = "each-minute"
-    REALISTIC = "realistic"
-    HERD = "herd"
 
 
 class Pattern(Protocol):
@@ -119,7 +111,7 @@ class Load:
     which: Sequence[int]
 
     def rate(self) -> float:
-        """Return the ticks a second that are demanded on average."""
+        """Return the ticks a second that are demanded in an hour of an ordinary day."""
         hour = datetime(2030, 1, 2, tzinfo=UTC)
         start = int(hour.timestamp())
         of_pattern = [sum(1 for _ in p.ticks(start, start + _HOUR)) for p in self.patterns]

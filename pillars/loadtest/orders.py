@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pillars.ground.errors import UsageError, did_you_mean
 from pillars.ground.settings import duration
-from pillars.loadtest.mixes import Mix
+from pillars.loadtest.mix import Mix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

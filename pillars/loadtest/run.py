@@ -81,7 +81,9 @@ def _supervisor() -> Supervisor:
     )
     supervisor.handle_signals()
     hang_up = signal.SIGHUP
-    asyncio.get_running_loop().add_signal_handler(hang_up, supervisor.ask_to_stop, hang_up.name)
+    # Ignored under `nohup`, which says that the run is to outlive its terminal.
+    if signal.getsignal(hang_up) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(hang_up, supervisor.ask_to_stop, hang_up.name)
     return supervisor
 
 

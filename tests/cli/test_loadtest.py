@@ -37,6 +37,7 @@ def test_a_report_that_could_not_be_written_is_refused_at_once(shell: Shell) -> 
     assert "no/run.html': there is no such directory" in shell.refuses(
         "loadtest", "--report", "no/run.html"
     )
+    assert "is a directory: name a file in it" in shell.refuses("loadtest", "--json", ".")
     assert "does not end with .html" in shell.refuses("loadtest", "--report", "run.png")
 
 

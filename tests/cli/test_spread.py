@@ -78,10 +78,18 @@ def test_the_picture_can_be_written_as_svg(shell: Shell, tmp_path: Path) -> None
 
 
 def test_a_picture_that_cannot_be_written_is_a_sentence(shell: Shell, tmp_path: Path) -> None:
+    (full := tmp_path / "day.svg").symlink_to("/dev/full")
+
+    assert shell.fails("schedules", "spread", "--svg", str(full)) == (
+        f"{full}: cannot be written: No space left on device"
+    )
+
+
+def test_a_picture_in_no_directory_is_refused_before_the_work(shell: Shell, tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere" / "day.svg")
 
-    assert shell.fails("schedules", "spread", "--svg", nowhere) == (
-        f"{nowhere}: cannot be written: No such file or directory"
+    assert "there is no such directory to write it to" in shell.refuses(
+        "schedules", "spread", "--svg", nowhere
     )
 
 

@@ -18,7 +18,7 @@ from pillars.processes.children import clean_environment
 from tests.cluster.crew import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import psycopg
 
@@ -36,10 +36,10 @@ INSERT INTO pillars.jobs (type) VALUES ('precious');
 class Run:
     """One load test as a process, in a directory for temporary files of its own."""
 
-    def __init__(self, directory: Path, *words: str) -> None:
+    def __init__(self, directory: Path, *words: str, under: Sequence[str] = ()) -> None:
         self.directory = directory
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pillars", "loadtest", *words],
+            [*under, sys.executable, "-m", "pillars", "loadtest", *words],
             env=clean_environment(TMPDIR=str(directory), PYTHONPATH=str(REPOSITORY)),
             cwd=directory,
             stdout=subprocess.PIPE,
@@ -179,6 +179,35 @@ def test_sigterm_ends_the_embedded_database_too(directory: Path) -> None:
 
     assert code == 130
     assert files_in(directory) == []
+
+
+@pytest.mark.usefixtures("precious")
+def test_the_end_of_its_terminal_ends_it_save_under_nohup(directory: Path, dsn: Secret) -> None:
+    words = ("--database-url", dsn.reveal(), "--schedules", "100")
+    run, kept = Run(directory, *words), Run(directory, *words, under=["nohup"])
+    for each in (run, kept):
+        each.until("starting workers")
+        each.process.send_signal(signal.SIGHUP)
+
+    assert run.end()[0] == 130
+    kept.until("waiting for the first tick")
+    kept.process.send_signal(signal.SIGINT)
+    assert kept.end()[0] == 130
+
+
+def test_what_can_be_kept_of_a_run_is_where_one_file_cannot_be_written(directory: Path) -> None:
+    (directory / "figures.json").symlink_to("/dev/full")
+
+    code, out, err = Run(
+        directory,
+        *("--schedules", "10", "--replicas", "1", "--workers", "0", "--seconds", "5"),
+        *("--json", "figures.json", "--report", "page.html"),
+    ).end()
+
+    assert (code, "Traceback" in err) == (1, False)
+    assert err.endswith("pillars: figures.json: cannot be written: No space left on device\n")
+    assert out.endswith("report: page.html\n")
+    assert (directory / "page.html").read_text().endswith("</html>\n")
 
 
 @pytest.mark.usefixtures("precious")

@@ -7,7 +7,8 @@ import pytest
 
 from pillars.cron.definition import parse_schedule
 from pillars.cron.fires import fires_between
-from pillars.loadtest.mixes import Load, Mix, Pattern, Regular, Wall, load_of
+from pillars.loadtest.mix import Mix
+from pillars.loadtest.mixes import Load, Pattern, Regular, Wall, load_of
 
 ALL = 100_000
 MANY = 1_000

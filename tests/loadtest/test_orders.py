@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pillars.ground.errors import UsageError
-from pillars.loadtest.mixes import Mix
+from pillars.loadtest.mix import Mix
 from pillars.loadtest.orders import Deed, Order, Step, check_ticks, order_of
 
 

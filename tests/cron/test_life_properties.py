@@ -6,7 +6,6 @@ fail once the guard that holds it is taken away.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pillars.cron import backfill, edits, firing, life
+from tests.cron.guards import UNIQUE_KEY, act, no_version, resume_catches_up, without
 from tests.cron.world import TIMINGS, Act, World
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
-    from pillars.db.statements import Statement
     from tests.helpers import RecordingListener
 
 Play = Any
@@ -32,10 +31,6 @@ FEW = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-
-
-def act(name: str, *values: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
-    return st.tuples(st.just(name), *values)
 
 
 LIVE = act("live", st.integers(1, 40))
@@ -128,25 +123,11 @@ async def every_tick(_connection: object, _known: object, chunk: Sequence[int]) 
     return list(chunk)
 
 
-def without(statement: Statement, *patterns: str) -> Statement:
-    sql: Any = statement.sql
-    for pattern in patterns:
-        sql, found = re.subn(pattern, "", sql, flags=re.DOTALL)
-        assert found
-    return replace(statement, sql=sql)
-
-
-def no_version(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) -> None:
-    fences = r" AND version = plan.version AND enabled", r"\s+AND schedules.version = .*?enabled"
-    patch.setattr(firing, "FIRE", without(firing.FIRE, *fences))
-
-
 def no_unique_key(patch: pytest.MonkeyPatch, sql: psycopg.Connection[Any]) -> None:
     sql.execute("DROP INDEX pillars.jobs_tick")
-    clause = r"ON CONFLICT \(schedule_id, fire_at\).*?(?=RETURNING)"
-    patch.setattr(backfill, "BACKFILL", without(backfill.BACKFILL, clause))
+    patch.setattr(backfill, "BACKFILL", without(backfill.BACKFILL, UNIQUE_KEY))
     patch.setattr(backfill, "_without_job", every_tick)
-    patch.setattr(firing, "FIRE", without(firing.FIRE, clause))
+    patch.setattr(firing, "FIRE", without(firing.FIRE, UNIQUE_KEY))
 
 
 def cursor_moves_alone(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) -> None:
@@ -169,11 +150,6 @@ def edit_records_nothing(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) 
 
 def pause_records_nothing(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) -> None:
     patch.setattr(life, "record_left", nothing)
-
-
-def resume_catches_up(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) -> None:
-    true = life.next_fire
-    patch.setattr(life, "next_fire", lambda timing, after: true(timing, after - 60))
 
 
 def backfill_overwrites_runs(patch: pytest.MonkeyPatch, _: psycopg.Connection[Any]) -> None:

@@ -9,8 +9,6 @@ fail once the guard that holds it is taken away.
 from __future__ import annotations
 
 import itertools
-import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pillars.cluster import agent, members, ring
-from pillars.cron import firing, life, ticker
+from pillars.cron import firing, ticker
+from tests.cron.guards import UNIQUE_KEY, act, no_version, resume_catches_up, without
 from tests.cron.world import TIMINGS, Act
 from tests.properties.fleet import LOOPS, MOST, SCHEDULES, Fleet
 from tests.properties.loops import AFTER, BEFORE
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
-    from pillars.db.statements import Statement
 
 Play = Any
 # Derandomised on CI, where hypothesis says so itself.
@@ -39,10 +37,6 @@ STORIES = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-
-
-def act(name: str, *values: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
-    return st.tuples(st.just(name), *values)
 
 
 WHICH = st.integers(0, MOST - 1)
@@ -144,11 +138,6 @@ def no_rebalance(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(members, "rebalance", rebalance)
 
 
-def no_version(patch: pytest.MonkeyPatch) -> None:
-    fences = r" AND version = plan.version AND enabled", r"\s+AND schedules.version = .*?enabled"
-    patch.setattr(firing, "FIRE", without(firing.FIRE, *fences))
-
-
 def horizon_of_other_slots(patch: pytest.MonkeyPatch) -> None:
     class Whatever:
         def __eq__(self, _: object) -> bool:
@@ -160,21 +149,8 @@ def horizon_of_other_slots(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ticker.OwnTicker, "_fired_slots", kept, raising=False)
 
 
-def resume_catches_up(patch: pytest.MonkeyPatch) -> None:
-    true = life.next_fire
-    patch.setattr(life, "next_fire", lambda timing, after: true(timing, after - 60))
-
-
 def drop(patch: pytest.MonkeyPatch, statements: Any, name: str, pattern: str) -> None:
     patch.setitem(statements, name, without(statements[name], pattern))
-
-
-def without(statement: Statement, *patterns: str) -> Statement:
-    sql: Any = statement.sql
-    for pattern in patterns:
-        sql, found = re.subn(pattern, "", sql, flags=re.DOTALL)
-        assert found
-    return replace(statement, sql=sql)
 
 
 TWO: list[Act] = [("join", 6), ("join", 6)]
@@ -260,7 +236,6 @@ async def test_without_the_fence_of_the_version_the_unique_key_still_lets_no_tic
     assert await play(story) == []
 
     sql.execute("DROP INDEX pillars.jobs_tick")
-    clause = r"ON CONFLICT \(schedule_id, fire_at\).*?(?=RETURNING)"
-    monkeypatch.setattr(firing, "FIRE", without(firing.FIRE, clause))
+    monkeypatch.setattr(firing, "FIRE", without(firing.FIRE, UNIQUE_KEY))
 
     assert "s4: run twice" in await play(story)

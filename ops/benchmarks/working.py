@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from ops.benchmarks.bench import Figure, Ground, bare
+from pillars.loadtest.meter import usage
 from pillars.processes.children import clean_environment
 from pillars.queue.limits import pause_queue
 
@@ -40,7 +39,6 @@ SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8
 FROM pillars.jobs WHERE id > %s
 """
 _LONGEST = 300.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 async def working(ground: Ground) -> list[Figure]:
@@ -133,5 +131,6 @@ async def _until(
 
 
 def _cpu(process: Process) -> float:
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    if (found := usage(process.pid)) is None:
+        raise RuntimeError(f"worker {process.pid} has ended, or nothing tells what it took")
+    return found.cpu

@@ -9,10 +9,8 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -23,6 +21,7 @@ from pillars.cron.backfill import FASTEST, backfill
 from pillars.cron.life import pause, resume
 from pillars.db.database import Database
 from pillars.ground.events import nobody
+from pillars.loadtest.meter import usage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -132,8 +131,8 @@ class Witness:
     def _weigh(self) -> None:
         now = time.time()
         for incarnation, pid in self._crew.pids().items():
-            if size := _resident(pid):
-                self.memory[incarnation].append((now, size))
+            if taken := usage(pid):
+                self.memory[incarnation].append((now, taken.resident))
 
     def _note(self, rows: list[tuple[Any, ...]]) -> None:
         now = time.time()
@@ -176,12 +175,3 @@ async def _until_done(verb: Callable[[], Awaitable[object]]) -> None:
 
 def _moment(instant: float) -> datetime:
     return datetime.fromtimestamp(instant, UTC)
-
-
-def _resident(pid: int) -> int:
-    """Return the bytes that a process has in memory, 0 if it is gone."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    return 0

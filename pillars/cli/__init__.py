@@ -55,7 +55,6 @@ def _database_sentence(error: Exception) -> str | None:
     if "psycopg" not in sys.modules:
         return None
     import psycopg  # noqa: PLC0415 - costly, and loaded already when it matters
-    from psycopg_pool import PoolTimeout  # noqa: PLC0415
 
     from pillars.ground.loop import describe  # noqa: PLC0415
     from pillars.telemetry.redaction import redact  # noqa: PLC0415
@@ -66,7 +65,7 @@ def _database_sentence(error: Exception) -> str | None:
         return "this database's tables are older than this Pillars: run `pillars migrate`"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return f"this database user lacks a right ({error.diag.message_primary}): ask its owner"
-    if isinstance(error, psycopg.OperationalError | PoolTimeout | TimeoutError):
+    if isinstance(error, psycopg.OperationalError | TimeoutError):
         return (
             "the database cannot be reached: is it running, and is PILLARS_DATABASE_URL right? "
             f"({redact(describe(error))})"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pillars.cron.history import Occurrence
     from pillars.db.database import Database
 
-_END_OF_TIME = 2**53
 # More than one that fires each second has in the longest look-ahead.
 _MOST_AHEAD = 100
 
@@ -114,8 +113,11 @@ def history(arguments: argparse.Namespace) -> int:
             return await occurrences(database, name, limit, outcome=outcome), []
         async with database.connection() as connection:
             now = datetime.fromtimestamp(await database_time(connection), UTC)
+        # Two reads: a look-ahead that is edited again and again holds withdrawn ticks without end.
         newest = await occurrences(database, name, _MOST_AHEAD)
-        ahead = [each for each in newest if each.fire_at >= now]
+        ahead = [
+            each for each in newest if each.fire_at >= now and each.outcome != Outcome.WITHDRAWN
+        ]
         return await occurrences(database, name, limit, before=now), ahead
 
     found, ahead = with_database(arguments, work)

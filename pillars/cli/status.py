@@ -42,7 +42,6 @@ async def _once(arguments: argparse.Namespace) -> None:
 
 async def _watch(arguments: argparse.Namespace) -> None:
     import psycopg  # noqa: PLC0415 - costly, as the others are
-    from psycopg_pool import PoolTimeout  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
     async with opened(settings_from(arguments)) as database:
@@ -50,7 +49,7 @@ async def _watch(arguments: argparse.Namespace) -> None:
             while True:
                 try:
                     shown: Group | str = _picture(await _state(database))
-                except (psycopg.OperationalError, PoolTimeout, TimeoutError):
+                except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
                     # Who watches a failover wants to see its end.
                     shown = "the database does not answer; asking again"
                 live.update(shown, refresh=True)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pillars.loadtest.orders import Order
     from pillars.processes.children import Supervisor
 
-# What a process may take to leave in order before it is killed, seconds.
-PATIENCE = 30.0
 ROLES = ("cron", "worker")
+# What a process may take to leave in order before it is killed, seconds.
+_LEAVING = 30.0
 _LAST_WORDS = 5
 
 
@@ -95,7 +95,8 @@ class Crew:
         """End one process by a signal; `how` is for people."""
         self.look()
         hand.end = how
-        await self._supervisor.dismiss(hand.child, number, limit=PATIENCE)
+        if not await self._supervisor.dismiss(hand.child, number, limit=_LEAVING):
+            hand.end = f"{how}, killed after {_LEAVING:g} s"
 
     def look(self) -> None:
         """Note what each process takes."""
@@ -115,7 +116,7 @@ class Crew:
 
     async def stop(self) -> None:
         """Stop all that is left, whatever is under way."""
-        await self._supervisor.stop(self._supervisor.children, limit=PATIENCE)
+        await self._supervisor.stop(self._supervisor.children, limit=_LEAVING)
 
     def figures(self) -> list[ProcessFigures]:
         """Return what each process took."""

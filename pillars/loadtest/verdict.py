@@ -159,4 +159,4 @@ async def _fetch(
         "until": float(window.until),
         **others,
     }
-    return await fetch(connection, statement, params, PATIENCE + 1.0)
+    return await fetch(connection, statement, params, PATIENCE)

@@ -131,21 +131,25 @@ class Supervisor:
         for group in map(list, groups):
             await self._end(group, signal.SIGTERM, limit)
 
-    async def dismiss(self, child: Child, number: Signals, limit: float) -> None:
-        """End one child for good by a signal; kill it if that takes longer than `limit` seconds."""
-        child.dismissed = True
-        await self._end([child], number, limit)
+    async def dismiss(self, child: Child, number: Signals, limit: float) -> bool:
+        """End one child for good by a signal; kill it if that takes longer than `limit` seconds.
 
-    async def _end(self, group: list[Child], number: Signals, limit: float) -> None:
+        Returns whether it ended in time.
+        """
+        child.dismissed = True
+        return await self._end([child], number, limit)
+
+    async def _end(self, group: list[Child], number: Signals, limit: float) -> bool:
         self.signal(group, number)
         # Not for the processes: one that is just being started is none yet.
         watches = [child.watch for child in group if child.watch is not None]
         if not watches:
-            return
+            return True
         _, late = await asyncio.wait(watches, timeout=limit)
         if late:
             self.signal(group, signal.SIGKILL)
             await asyncio.wait(late)
+        return not late
 
     async def _keep_running(self, child: Child) -> None:
         while not self._is_over(child):

@@ -575,6 +575,11 @@ def test_history_shows_what_was_due_and_counts_what_is_enqueued_ahead(
         "SELECT id, now() + n * interval '1 h', 'noop' "
         "FROM pillars.schedules, generate_series(-2, 3) AS n WHERE name = 'tick'"
     )
+    sql.execute(
+        "INSERT INTO pillars.withdrawn_ticks (schedule_id, fire_at, schedule, reason) "
+        "SELECT id, now() + interval '4 h', name, 'its timing was edited' "
+        "FROM pillars.schedules WHERE name = 'tick'"
+    )
     words = ("schedules", "history", "tick")
 
     lines = with_schedules.says(*words, "--limit", "2").splitlines()
@@ -584,7 +589,7 @@ def test_history_shows_what_was_due_and_counts_what_is_enqueued_ahead(
         "and 3 enqueued ahead of their time, until [0-9:]{8}; --ahead shows them", lines[3]
     )
     assert len(with_schedules.tells(*words)) == 3
-    assert len(with_schedules.tells(*words, "--ahead")) == 6
+    assert len(with_schedules.tells(*words, "--ahead")) == 7
     assert len(with_schedules.tells(*words, "--outcome", "enqueued")) == 6
 
 

@@ -131,7 +131,7 @@ async def test_a_child_that_is_dismissed_is_not_started_again_and_the_others_go_
         lambda: all(log.exists() and log.read_text() == "here\n" for log in logs.values()),
     )
     first, second = supervisor.children
-    await supervisor.dismiss(first, signal.SIGKILL, limit=5.0)
+    assert await supervisor.dismiss(first, signal.SIGKILL, limit=PATIENCE)
 
     assert first.process
     assert second.process

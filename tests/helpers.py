@@ -12,12 +12,14 @@ import psycopg
 
 from pillars.db.statements import Statement
 from pillars.ground.events import Event, JobFinished, JobsFinished
+from pillars.queue.enqueue import enqueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pillars.db.database import Database
     from pillars.ground.settings import Secret
+    from pillars.queue.jobs import NewJob
 
 E = TypeVar("E")
 PATIENCE = 30.0
@@ -32,6 +34,12 @@ def new_member(sql: psycopg.Connection[Any]) -> UUID:
         (identity,),
     )
     return identity
+
+
+async def put(database: Database, *jobs: NewJob) -> list[int]:
+    """Enqueue jobs in a transaction of their own; return their ids."""
+    async with database.connection() as connection:
+        return list(await enqueue(connection, jobs))
 
 
 async def until_one_waits_for_a_lock(database: Database) -> None:

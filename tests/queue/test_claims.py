@@ -9,12 +9,11 @@ import pytest
 from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended
 from pillars.queue.desk import cancel_job
-from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
 from pillars.queue.limits import QueueLimits, limit_queue
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import MOST_RESCUES, rescue
-from tests.helpers import FakeClock, new_member
+from tests.helpers import FakeClock, new_member, put
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def claims(database: Database) -> Claims:
     return Claims(database.link("claims"), SystemClock())
-
-
-async def put(database: Database, *jobs: NewJob) -> list[int]:
-    async with database.connection() as connection:
-        return list(await enqueue(connection, jobs))
 
 
 def states(sql: psycopg.Connection[Any]) -> list[str]:

@@ -20,16 +20,12 @@ from pillars.queue.desk import (
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import JobError, NewJob
 from pillars.queue.states import JobState
+from tests.helpers import put
 
 if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
-
-
-async def put(database: Database, *jobs: NewJob) -> list[int]:
-    async with database.connection() as connection:
-        return list(await enqueue(connection, jobs))
 
 
 async def test_depths_count_each_queue_by_state(database: Database) -> None:

@@ -16,7 +16,7 @@ from pillars.queue.jobs import JobError, NewJob, check_job
 from pillars.queue.retry import RetryPolicy
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import Pruner, rescue
-from tests.helpers import new_member, notifications
+from tests.helpers import new_member, notifications, put
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from pillars.db.database import Database
     from pillars.ground.settings import Secret
     from tests.helpers import RecordingListener
-
-
-async def put(database: Database, *jobs: NewJob) -> list[int]:
-    async with database.connection() as connection:
-        return list(await enqueue(connection, jobs))
 
 
 async def run_all(database: Database, sql: psycopg.Connection[Any]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 
@@ -15,7 +14,7 @@ from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import SQL, NewJob
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import Pruner, rescue
-from tests.helpers import until_one_waits_for_a_lock
+from tests.helpers import new_member, until_one_waits_for_a_lock
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -42,12 +41,7 @@ async def test_a_job_rescued_while_its_result_waited_for_the_row_stays_rescued(
     sql: psycopg.Connection[Any],
     what: str,
 ) -> None:
-    worker = uuid4()
-    sql.execute(
-        "INSERT INTO pillars.members (id, role, name, state, pid, app_version) "
-        "VALUES (%s, 'worker', 'w', 'active', 1, '0')",
-        (worker,),
-    )
+    worker = new_member(sql)
     async with database.connection() as connection:
         await enqueue(connection, [NewJob("a")])
     claims = Claims(database.link("claims"), SystemClock())

@@ -12,10 +12,9 @@ from pillars.ground.events import JobLost, JobsRescued
 from pillars.queue import claims as claiming
 from pillars.queue import upkeep
 from pillars.queue.claims import Claims
-from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
 from pillars.queue.upkeep import MOST_RESCUES, Rescuer, rescue
-from tests.helpers import new_member, until_one_waits_for_a_lock
+from tests.helpers import new_member, put, until_one_waits_for_a_lock
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -37,11 +36,6 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "_FIRST_LOOK", 2)
     monkeypatch.setattr(upkeep, "_RESCUE_PAGE", 2)
     monkeypatch.setattr(claiming, "_PAGE", 2)
-
-
-async def put(database: Database, *jobs: NewJob) -> None:
-    async with database.connection() as connection:
-        await enqueue(connection, jobs)
 
 
 async def lose(database: Database, sql: psycopg.Connection[Any], worker: UUID) -> int:

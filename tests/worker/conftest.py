@@ -6,16 +6,17 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
 
 import pytest
 
 from pillars.app import App
 from pillars.ground.clock import SystemClock
 from pillars.worker.worker import Worker
+from tests.helpers import new_member
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
 
     import psycopg
 
@@ -37,12 +38,7 @@ class Bench:
 
     def join(self) -> UUID:
         """Become a member under a new id."""
-        self.identity = uuid4()
-        self.sql.execute(
-            "INSERT INTO pillars.members (id, role, name, state, pid, app_version) "
-            "VALUES (%s, 'worker', 'w', 'active', 1, '0')",
-            (self.identity,),
-        )
+        self.identity = new_member(self.sql)
         return self.identity
 
     def worker(self, concurrency: int = 4, queues: tuple[str, ...] = ()) -> Worker:

@@ -68,8 +68,8 @@ class Rescuer:
     async def step(self) -> float:
         """Look at one page of each lane; returns the seconds until the next.
 
-        Where a worker fails in between, or is not through in half a minute (a million due jobs take
-        that), another begins from the front, too: each job goes back once, whoever finds it.
+        Where a worker fails in between, or is not through in half a minute, another begins from the
+        front, too: each job goes back once, whoever finds it.
         """
         if not self._workers:
             self._workers = [row[0] for row in await self._link.fetch(SQL["take_lost_workers"])]

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pillars.db.statements import load_statements
 from pillars.ground.errors import PillarsError
+from pillars.queue.retry import LONGEST_PAUSE, MOST_ATTEMPTS, RetryPolicy, fault_of
 from pillars.queue.trace import read_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-
-    from pillars.queue.retry import RetryPolicy
 
 SQL = load_statements("pillars.queue")
 LONGEST_ARGS = 1024 * 1024
@@ -26,8 +25,7 @@ MOST_AT_ONCE = 1_000
 # Concurrency keys of schedules whose ticks must not overlap.
 RESERVED_KEYS = "schedule:"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
-# A hundred years: longer is a slip of the unit.
-_LONGEST_DELAY = 3_155_760_000
+_LONGEST_DELAY = LONGEST_PAUSE
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 # An escaped NUL, told from an escaped backslash before a u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -125,12 +123,7 @@ def _check_fields(job: NewJob) -> None:
             )
     if not _LOWEST_PRIORITY <= job.priority <= _HIGHEST_PRIORITY:
         raise JobError(f"priority {job.priority} is out of range: -32768 (first) to 32767 (last)")
-    if job.max_attempts is not None and not 1 <= job.max_attempts <= _HIGHEST_PRIORITY:
-        raise JobError(f"max_attempts {job.max_attempts} is out of range: 1 to 32767")
-    if job.timeout is not None and not _SHORTEST_TIMEOUT <= job.timeout <= _LONGEST_TIMEOUT:
-        raise JobError(
-            f"timeout {job.timeout} is out of range: 0.001 to {_LONGEST_TIMEOUT:,} s, or none",
-        )
+    _check_attempts(job)
     if job.run_at is not None and job.run_at.tzinfo is None:
         raise JobError("run_at has no time zone: give an aware datetime")
     if job.delay is not None and job.run_at is not None:
@@ -142,6 +135,17 @@ def _check_fields(job: NewJob) -> None:
             f"trace {job.trace!r} is no W3C traceparent: 00-<32 hex digits>-<16>-<2>, lower case",
         )
     _check_keys(job)
+
+
+def _check_attempts(job: NewJob) -> None:
+    if job.max_attempts is not None and not 1 <= job.max_attempts <= MOST_ATTEMPTS:
+        raise JobError(f"max_attempts {job.max_attempts} is out of range: 1 to {MOST_ATTEMPTS}")
+    if job.retry is not None and (fault := fault_of(job.retry)):
+        raise JobError(f"retry is no policy: {fault}")
+    if job.timeout is not None and not _SHORTEST_TIMEOUT <= job.timeout <= _LONGEST_TIMEOUT:
+        raise JobError(
+            f"timeout {job.timeout} is out of range: 0.001 to {_LONGEST_TIMEOUT:,} s, or none",
+        )
 
 
 def _check_keys(job: NewJob) -> None:

@@ -31,7 +31,7 @@ class RetryPolicy:
         """Return the form kept in the `retry` column."""
         return {
             "max_attempts": self.max_attempts,
-            "backoff": self.backoff.value,
+            "backoff": str(self.backoff),
             "base": self.base,
             "max": self.max,
         }
@@ -53,6 +53,21 @@ class RetryPolicy:
 
 
 DEFAULT_RETRY = RetryPolicy()
+MOST_ATTEMPTS = 32_767
+# A hundred years, in seconds: longer is a slip of the unit.
+LONGEST_PAUSE = 3_155_760_000
+
+
+def fault_of(policy: RetryPolicy) -> str | None:
+    """Return what is wrong with a policy, None if nothing is."""
+    if not 1 <= policy.max_attempts <= MOST_ATTEMPTS:
+        return f"max_attempts {policy.max_attempts} is out of range: 1 to {MOST_ATTEMPTS}"
+    if policy.backoff not in list(Backoff):
+        return f"backoff {policy.backoff!r} is none of {', '.join(Backoff)}"
+    for what, seconds in (("base", policy.base), ("max", policy.max)):
+        if not 0 <= seconds <= LONGEST_PAUSE:
+            return f"{what} {seconds} is out of range: 0 to {LONGEST_PAUSE:,} seconds"
+    return None
 
 
 def retry_in(policy: RetryPolicy, failures: int, jitter: float) -> float | None:

@@ -13,6 +13,7 @@ from pillars.queue.jobs import (
     NewJob,
     check_job,
 )
+from pillars.queue.retry import LONGEST_PAUSE, MOST_ATTEMPTS, Backoff, RetryPolicy
 from pillars.server.fields import (
     Field,
     ReadError,
@@ -22,6 +23,7 @@ from pillars.server.fields import (
     json_object,
     number,
     object_schema,
+    one_of,
     read_object,
     text,
 )
@@ -114,7 +116,28 @@ def _instant_within_reach(value: object) -> datetime:
     return moment
 
 
+def _retry_policy(value: object) -> RetryPolicy:
+    faults: list[Fault] = []
+    given = read_object(value, _RETRY, faults)
+    if faults:
+        raise ReadError(f"is no policy: {'; '.join(fault.detail for fault in faults)}")
+    return RetryPolicy.from_dict(given)
+
+
 job_name = text(128, re.compile(NAME))
+_ATTEMPTS = {"type": "integer", "minimum": 1, "maximum": MOST_ATTEMPTS}
+_PAUSE = {"type": "number", "minimum": 0, "maximum": LONGEST_PAUSE}
+_RETRY = (
+    Field("max_attempts", "default 5", _ATTEMPTS, integer(1, MOST_ATTEMPTS)),
+    Field(
+        "backoff",
+        "how the pause grows with each failure; default exponential",
+        {"type": "string", "enum": [*Backoff, None]},
+        one_of(*Backoff),
+    ),
+    Field("base", "the first pause; default 10", _PAUSE, number(0, LONGEST_PAUSE, "seconds")),
+    Field("max", "no pause is longer; default 3600", _PAUSE, number(0, LONGEST_PAUSE, "seconds")),
+)
 _SECONDS = {"type": "number", "minimum": _SHORTEST, "maximum": _LONGEST_DELAY}
 _JOB = (
     Field("type", "the name its handler is registered under", NAME_SCHEMA, job_name, required=True),
@@ -141,8 +164,14 @@ _JOB = (
     Field(
         "max_attempts",
         "how often it is tried; default: the job type's",
-        {"type": "integer", "minimum": 1, "maximum": 32_767},
-        integer(1, 32_767),
+        _ATTEMPTS,
+        integer(1, MOST_ATTEMPTS),
+    ),
+    Field(
+        "retry",
+        "how it is tried again, for this job alone; default: the job type's",
+        object_schema(_RETRY),
+        _retry_policy,
     ),
     Field(
         "timeout",

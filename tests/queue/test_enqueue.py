@@ -1,4 +1,4 @@
-"""Unique keys, expiry, and the SQL function that other languages call."""
+"""Unique keys, expiry, batches, and what is refused at the door."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import JobsEnqueued
 from pillars.queue.claims import Claims, Ended
@@ -16,13 +15,12 @@ from pillars.queue.jobs import JobError, NewJob, check_job
 from pillars.queue.retry import RetryPolicy
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import Pruner, rescue
-from tests.helpers import new_member, notifications, put
+from tests.helpers import new_member, put
 
 if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
-    from pillars.ground.settings import Secret
     from tests.helpers import RecordingListener
 
 
@@ -231,38 +229,3 @@ async def test_of_a_batch_the_job_whose_args_are_none_is_named(
 ) -> None:
     with pytest.raises(JobError, match="args of 'bad'"):
         await put(database, NewJob("a", {"text": "\\u0000"}), NewJob("bad", bad))
-
-
-def test_the_sql_function_returns_the_id_of_the_job_that_holds_the_key(
-    sql: psycopg.Connection[Any],
-) -> None:
-    call = "SELECT pillars.enqueue('a', unique_key => 'k', unique_for => '1 h')"
-    first, second = sql.execute(call).fetchone(), sql.execute(call).fetchone()
-
-    assert first == second
-    assert count(sql) == 1
-
-
-def test_the_sql_function_takes_all_that_a_job_can_have(sql: psycopg.Connection[Any]) -> None:
-    sql.execute(
-        "SELECT pillars.enqueue('a', '{\"n\": 1}', 'q', 5, now() + interval '1 h', 3, 2.5, "
-        "concurrency_key => 'c', concurrency_limit => 4, expires_in => '10 s')"
-    )
-
-    row = sql.execute(
-        "SELECT type, args, queue, priority, max_attempts, timeout, concurrency_key, "
-        "concurrency_limit, expires_at - run_at = '10 s' FROM pillars.jobs"
-    ).fetchone()
-    assert row == ("a", {"n": 1}, "q", 5, 3, 2.5, "c", 4, True)
-
-
-def test_the_sql_function_wakes_the_workers_if_there_is_something_new_to_do(
-    sql: psycopg.Connection[Any], dsn: Secret
-) -> None:
-    with notifications(dsn, JOBS_CHANNEL) as heard:
-        sql.execute("SELECT pillars.enqueue('a', unique_key => 'k')")
-        assert heard() == [""]
-
-        sql.execute("SELECT pillars.enqueue('a', unique_key => 'k')")
-        sql.execute("SELECT pillars.enqueue('a', run_at => now() + interval '1 h')")
-        assert heard() == []

@@ -8,6 +8,7 @@ import pytest
 
 from pillars.ground.events import JobsEnqueued
 from pillars.queue import jobs as queue_jobs
+from pillars.queue.retry import Backoff, RetryPolicy
 from pillars.server.job_bodies import MOST_JOBS, NAME
 from pillars.server.operations import LARGEST_BODY
 from tests.server.conftest import SomeApp
@@ -137,6 +138,35 @@ async def test_a_job_is_enqueued_with_keys_and_limits(
     assert rows == [(answer["ids"][0], "u", True, "c", 3, True)]
 
 
+async def test_a_retry_policy_is_completed_and_kept(
+    client: Client,
+    sql: psycopg.Connection[Any],
+) -> None:
+    status, _ = await post(client, {"type": "a", "retry": {"max_attempts": 9, "backoff": "linear"}})
+
+    assert status == 201
+    policy = RetryPolicy(max_attempts=9, backoff=Backoff.LINEAR)
+    assert sql.execute("SELECT max_attempts, retry FROM pillars.jobs").fetchall() == [
+        (9, policy.as_dict())
+    ]
+
+
+async def test_each_fault_of_a_retry_policy_is_named(dry: Client) -> None:
+    retry = {"backof": "linear", "base": "10s", "backoff": "fibonacci", "max": -1}
+
+    _, problem = await post(dry, {"type": "a", "retry": retry})
+
+    assert pointers(problem) == ["#/retry"]
+    (error,) = problem["errors"]
+    for part in (
+        "unknown key 'backof', did you mean 'backoff'?",
+        "base must be a number of seconds, not a string",
+        "backoff must be one of exponential, linear, constant",
+        "max must be 0 to 3155760000 seconds",
+    ):
+        assert part in error["detail"]
+
+
 async def test_a_delay_counts_by_the_clock_of_the_database(
     client: Client,
     sql: psycopg.Connection[Any],
@@ -261,6 +291,8 @@ async def test_keys_beside_a_batch_are_unknown(dry: Client) -> None:
         {"timeout": 5e-324},
         {"timeout": 10**400},
         {"delay": 1e18},
+        {"retry": 5},
+        {"retry": {"max_attempts": 0}},
         {"unique_key": ""},
         {"unique_key": "x\0"},
         {"unique_key": "x" * 257},

@@ -206,10 +206,68 @@ CREATE TABLE pillars.lost_workers (
     taken_at  timestamptz
 );
 
+-- What is wrong with a job, as `check_job` says it to Python; NULL if nothing is.
+CREATE FUNCTION pillars.job_fault(
+    type text, args jsonb, queue text, priority integer, max_attempts integer,
+    timeout float8,
+    unique_key text, unique_for interval, concurrency_key text, concurrency_limit integer,
+    expires_in interval, retry jsonb, trace text
+) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN (type ~ name) IS NOT TRUE OR (queue ~ name) IS NOT TRUE THEN format(
+            '%s %L is not a name: use letters, digits and _ . : - (up to 128)',
+            CASE WHEN type ~ name THEN 'queue' ELSE 'type' END,
+            CASE WHEN type ~ name THEN queue ELSE type END
+        )
+        WHEN jsonb_typeof(args) <> 'object' THEN 'args of ' || type || ' are not a JSON object'
+        WHEN octet_length(args::text) > 1048576 THEN format(
+            'args of %s take %s bytes, the limit is 1,048,576: store the data elsewhere and pass its key',
+            type, octet_length(args::text)
+        )
+        WHEN priority NOT BETWEEN -32768 AND 32767 THEN
+            'priority ' || priority || ' is out of range: -32768 (first) to 32767 (last)'
+        WHEN max_attempts NOT BETWEEN 1 AND 32767 THEN
+            'max_attempts ' || max_attempts || ' is out of range: 1 to 32767'
+        WHEN timeout NOT BETWEEN 0.001 AND 2592000 THEN
+            'timeout ' || timeout || ' is out of range: 0.001 to 2,592,000 s, or none'
+        WHEN length(unique_key) NOT BETWEEN 1 AND 256 THEN
+            'unique_key is not a text of 1 to 256 characters'
+        WHEN length(concurrency_key) NOT BETWEEN 1 AND 256 THEN
+            'concurrency_key is not a text of 1 to 256 characters'
+        WHEN concurrency_key LIKE 'schedule:%' THEN
+            'concurrency_key may not begin with ''schedule:'''
+        WHEN unique_for IS NOT NULL AND unique_key IS NULL THEN 'unique_for needs a unique_key'
+        WHEN concurrency_limit IS NOT NULL AND concurrency_key IS NULL THEN
+            'concurrency_limit needs a concurrency_key'
+        WHEN concurrency_limit NOT BETWEEN 1 AND 1000 THEN
+            'concurrency_limit ' || concurrency_limit || ' is out of range: 1 to 1000'
+        WHEN unique_for <= '0' OR unique_for > '100 years' THEN
+            'unique_for ' || unique_for || ' is out of range: up to 100 years'
+        WHEN expires_in <= '0' OR expires_in > '100 years' THEN
+            'expires_in ' || expires_in || ' is out of range: up to 100 years'
+        WHEN trace !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' THEN format(
+            'trace %L is no W3C traceparent: 00-<32 hex digits>-<16>-<2>, lower case', trace
+        )
+        WHEN jsonb_typeof(retry) <> 'object' THEN 'retry is no policy: give a JSON object'
+        WHEN EXISTS (
+            SELECT FROM jsonb_each(retry) AS given (key, value)
+            WHERE NOT CASE
+                WHEN key = 'backoff' THEN value IN ('"exponential"', '"linear"', '"constant"')
+                WHEN jsonb_typeof(value) <> 'number' THEN false
+                WHEN key = 'max_attempts' THEN
+                    value::numeric BETWEEN 1 AND 32767 AND value::numeric = trunc(value::numeric)
+                WHEN key IN ('base', 'max') THEN value::numeric BETWEEN 0 AND 3155760000
+                ELSE false
+            END
+        ) THEN 'retry is no policy: give max_attempts (1 to 32767), backoff (exponential, linear '
+            || 'or constant), base and max (seconds)'
+    END
+    FROM (VALUES ('^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$')) AS pattern (name)
+$$;
+
 -- Enqueue from any language, inside the caller's own transaction:
 --   SELECT pillars.enqueue('mail.welcome', '{"to": "a@example.org"}');
--- Returns the job's id; with a unique_key that is taken, the id of the job that holds it, or NULL if
--- that job ended in this very moment: then nothing was enqueued, and it is to be called again.
+-- Returns the job's id; with a unique_key that is taken, the id of the job that holds it.
 CREATE FUNCTION pillars.enqueue(
     type               text,
     args               jsonb       DEFAULT '{}',
@@ -217,37 +275,62 @@ CREATE FUNCTION pillars.enqueue(
     priority           integer     DEFAULT 0,
     run_at             timestamptz DEFAULT NULL,
     max_attempts       integer     DEFAULT NULL,
-    timeout            real        DEFAULT NULL,
+    timeout            float8      DEFAULT NULL,
     unique_key         text        DEFAULT NULL,
     unique_for         interval    DEFAULT NULL,
     concurrency_key    text        DEFAULT NULL,
     concurrency_limit  integer     DEFAULT NULL,
-    expires_in         interval    DEFAULT NULL
-) RETURNS bigint LANGUAGE sql AS $$
-    UPDATE pillars.jobs SET unique_until = NULL
-    WHERE unique_key = $8 AND finished_at IS NOT NULL AND unique_until <= now();
+    expires_in         interval    DEFAULT NULL,
+    retry              jsonb       DEFAULT NULL,
+    trace              text        DEFAULT NULL
+) RETURNS bigint LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    due    timestamptz := coalesce($5, now());
+    fault  text;
+    found  bigint;
+BEGIN
+    $2 := coalesce($2, '{}');
+    $3 := coalesce($3, 'default');
+    fault := pillars.job_fault($1, $2, $3, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION USING MESSAGE = fault, ERRCODE = 'invalid_parameter_value';
+    END IF;
 
-    WITH inserted AS (
+    FOR tries IN 1..3 LOOP
+        IF $8 IS NOT NULL THEN
+            UPDATE pillars.jobs SET unique_until = NULL
+            WHERE unique_key = $8 AND finished_at IS NOT NULL AND unique_until <= now();
+        END IF;
         INSERT INTO pillars.jobs (
-            type, args, queue, priority, run_at, max_attempts, timeout, slot,
-            unique_key, unique_until, concurrency_key, concurrency_limit, expires_at
+            type, args, queue, priority, run_at, max_attempts, timeout, retry, slot, unique_key,
+            unique_until, concurrency_key, concurrency_limit, expires_at, trace
+        ) VALUES (
+            $1, $2, $3, coalesce($4, 0), due, coalesce($6, ($13 ->> 'max_attempts')::smallint),
+            $7, $13, coalesce(hashtext($8) & 4095, floor(random() * 4096)), $8,
+            CASE WHEN $8 IS NOT NULL THEN now() + $9 END,
+            $10, CASE WHEN $10 IS NOT NULL THEN coalesce($11, 1) END, due + $12, $14
         )
-        SELECT $1, coalesce($2, '{}'), coalesce($3, 'default'), coalesce($4, 0)::smallint, due,
-            $6::smallint, $7, coalesce(hashtext($8) & 4095, floor(random() * 4096)),
-            $8, CASE WHEN $8 IS NOT NULL THEN now() + $9 END,
-            $10, CASE WHEN $10 IS NOT NULL THEN coalesce($11, 1)::smallint END, due + $12
-        FROM coalesce($5, now()) AS due
         ON CONFLICT (unique_key)
             WHERE unique_key IS NOT NULL AND (finished_at IS NULL OR unique_until IS NOT NULL)
             DO NOTHING
-        RETURNING run_at
-    )
-    SELECT pg_notify('pillars_jobs', '') FROM inserted WHERE run_at < now() + interval '1 second';
-
-    SELECT CASE WHEN $8 IS NULL THEN currval(pg_get_serial_sequence('pillars.jobs', 'id')) ELSE (
-        SELECT id FROM pillars.jobs
-        WHERE unique_key = $8 AND (finished_at IS NULL OR unique_until IS NOT NULL)
-    ) END
+        RETURNING id INTO found;
+        IF found IS NOT NULL THEN
+            IF due < now() + interval '1 second' THEN
+                PERFORM pg_notify('pillars_jobs', '');
+            END IF;
+            RETURN found;
+        END IF;
+        SELECT id INTO found FROM pillars.jobs
+        WHERE unique_key = $8 AND (finished_at IS NULL OR unique_until IS NOT NULL);
+        IF found IS NOT NULL THEN
+            RETURN found;
+        END IF;
+        -- Its holder ended between the two statements.
+    END LOOP;
+    RAISE EXCEPTION USING MESSAGE = format('unique_key %L is taken and let go all the time', $8),
+        ERRCODE = 'serialization_failure';
+END
 $$;
 
 -- ---------------------------------------------------------------- cluster

@@ -175,8 +175,15 @@ class Claims:
         rows = await self._link.fetch(SQL["cancel_requests"], {"worker_id": worker_id})
         return {(job_id, attempt): reason for job_id, attempt, reason in rows}
 
-    async def give_back(self, worker_id: UUID, jobs: Sequence[Job]) -> int:
-        """Return claimed jobs that were not started; returns how many were still ours.
+    async def give_back(
+        self, worker_id: UUID, jobs: Sequence[Job], *, started: bool = False
+    ) -> int:
+        """Return claimed jobs without a result; returns how many were still ours.
+
+        Args:
+            worker_id: who claimed them.
+            jobs: whose attempt shall not count.
+            started: whether they were begun, in time: then they never expire any more.
 
         Raises:
             BusyRowError: rows change all the time; nothing is lost by trying again.
@@ -188,6 +195,7 @@ class Claims:
                 "ids": [job.id for job in ours],
                 "attempts": [job.attempt for job in ours],
                 "worker_id": worker_id,
+                "started": started,
             }
             returned |= {row[0] for row in await self._link.fetch(SQL["give_back"], params)}
             rest = [

@@ -431,11 +431,11 @@ LATERAL (
 ) AS held
 
 -- name: give_back
--- Return jobs that were claimed and not started; the attempt does not count.
+-- Return jobs that were claimed, started or not, and have no result; the attempt does not count.
 -- index: jobs_pkey
 UPDATE pillars.jobs AS jobs
 SET state = 'available', gate = 'open', worker_id = NULL, started_at = NULL,
-    attempt = jobs.attempt - 1
+    attempt = jobs.attempt - 1, expires_at = CASE WHEN NOT %(started)s THEN jobs.expires_at END
 WHERE jobs.ctid = ANY(ARRAY(
     SELECT held.row
     FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS result (id, attempt),

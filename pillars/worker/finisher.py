@@ -31,12 +31,13 @@ _IDLE = 60.0
 
 
 class Outcome(NamedTuple):
-    """What became of a claimed job; `ended` is None for one to be given back."""
+    """What became of a claimed job; `ended` is None for one to be given back, started or not."""
 
     worker_id: UUID
     job: Job
     ended: Ended | None
     seconds: float
+    started: bool = True
 
 
 class Finisher:
@@ -118,9 +119,9 @@ class Finisher:
         self._lingered = bool(self._waiting)
         if len(self._waiting) < CAPACITY:
             self._room.set()
-        groups: dict[tuple[UUID, bool], list[Outcome]] = defaultdict(list)
+        groups: dict[tuple[UUID, bool, bool], list[Outcome]] = defaultdict(list)
         for outcome in taken:
-            groups[outcome.worker_id, outcome.ended is None].append(outcome)
+            groups[outcome.worker_id, outcome.ended is None, outcome.started].append(outcome)
         self._batches = list(groups.values())
 
     async def _write(self, batch: Sequence[Outcome]) -> None:
@@ -129,7 +130,8 @@ class Finisher:
         if results:
             refused = set(await self._claims.finish(worker_id, results))
         else:
-            count = await self._claims.give_back(worker_id, [outcome.job for outcome in batch])
+            jobs = [outcome.job for outcome in batch]
+            count = await self._claims.give_back(worker_id, jobs, started=batch[0].started)
         # Before anything is told of it: a listener that fails must not have it written again.
         self._batches.pop(0)
         if results:

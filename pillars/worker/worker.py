@@ -233,7 +233,7 @@ class Worker:
 
     def _give_back(self, entries: Iterable[Claimed]) -> None:
         for claimed in entries:
-            self._finisher.put(Outcome(claimed.worker_id, claimed.job, None, 0.0))
+            self._finisher.put(Outcome(claimed.worker_id, claimed.job, None, 0.0, started=False))
 
     def _pass_completed(self) -> None:
         self._emit(SlotsUsed(self._busy, self._concurrency - self._busy))

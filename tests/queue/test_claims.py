@@ -152,6 +152,21 @@ async def test_a_job_given_back_has_not_used_an_attempt(
     assert [job.attempt for job in await claims.claim(worker, [], 1)] == [1]
 
 
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_job_given_back_expires_only_if_it_was_never_started(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+    sql: psycopg.Connection[Any],
+    started: bool,
+) -> None:
+    await put(database, NewJob("a", expires_in=60))
+
+    await claims.give_back(worker, await claims.claim(worker, [], 1), started=started)
+
+    assert sql.execute("SELECT expires_at IS NULL FROM pillars.jobs").fetchone() == (started,)
+
+
 async def test_a_job_that_outlives_too_many_workers_is_dead(
     database: Database,
     claims: Claims,

@@ -310,12 +310,13 @@ async def test_jobs_cut_short_by_a_stop_are_given_back_without_an_attempt(bench:
         seen.append(current_job().cancelled.wait(30))
         raise RuntimeError("stopped half-way")
 
-    await bench.app.enqueue_many([NewJob("loop"), NewJob("thread")])
+    await bench.app.enqueue_many([NewJob(name, expires_in=60) for name in ("loop", "thread")])
     async with bench.working(patience=0.0):
         await bench.events.until(SlotsUsed, where=lambda event: event.busy == 2)
 
     assert seen == [True]
-    assert bench.jobs("state, attempt") == [("available", 0)] * 2
+    # They were started in time: nothing of theirs expires any more.
+    assert bench.jobs("state, attempt, expires_at") == [("available", 0, None)] * 2
     assert bench.events.of(JobFinished) == []
 
 

@@ -70,6 +70,11 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--seconds", type=float, default=120.0, metavar="N")
     parser.add_argument("--seed", type=int, metavar="N", help="repeats the faults of a run")
     parser.add_argument("--faults", metavar="A,B", help="default: all")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="harm processes, links and the database at once, not one after the other",
+    )
     parser.add_argument("--crons", type=int, default=3, metavar="N")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
     parser.add_argument("--schedules", type=int, default=80, metavar="N")
@@ -121,6 +126,7 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
         each_second=arguments.each_second,
         pooler=arguments.pgbouncer,
         broken=arguments.broken,
+        together=arguments.together,
         keep=arguments.keep,
     )
     return plan, arguments

@@ -6,7 +6,7 @@ import asyncio
 import random
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
@@ -16,16 +16,17 @@ from ops.chaos import evidence as gathered
 from ops.chaos.broken import UNSHARED
 from ops.chaos.clocks import Clocks
 from ops.chaos.crew import Crew
-from ops.chaos.faults import FAULTS
+from ops.chaos.faults import FAULTS, LANES
 from ops.chaos.faults.database import FULL
-from ops.chaos.field import Field, deck
+from ops.chaos.field import LONG_PAUSE, PAUSE, Field, deck
 from ops.chaos.files import Files
 from ops.chaos.load import loads
-from ops.chaos.pair import SOCKET, Pair
+from ops.chaos.pair import SOCKET, Pair, PairError
 from ops.chaos.pooler import Pooler
 from ops.chaos.proxy import Proxy
 from ops.chaos.witness import NOW, Witness
 from ops.chaos.work import TABLES
+from pillars.db.embedded import EmbeddedError
 from pillars.testing import migrated
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Plan:
     each_second: int = 0
     pooler: str = ""
     broken: str = ""
+    together: bool = False
     keep: Path | None = None
 
     @property
@@ -105,8 +107,7 @@ async def run(plan: Plan, tell: Tell) -> gathered.Evidence:
             crew = _crew(plan, directory, pair, pooler, await proxy.start())
             clocks = Clocks(Path(temporary))
             try:
-                chance = random.Random(plan.seed)  # noqa: S311 - to be repeated
-                field = Field(crew, proxy, pair, files, clocks, plan.lease, chance)
+                field = Field(crew, proxy, pair, files, clocks, plan.lease)
                 return await _fight(plan, field, Witness(pair.dsn, crew, files), tell)
             finally:
                 crew.end()
@@ -204,21 +205,38 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
 
 
 async def _harm(plan: Plan, field: Field, witness: Witness, tell: Tell) -> None:
-    began = time.monotonic()
     verbs = (witness.trickle(), witness.edit(), witness.reload(), witness.backfill())
     background = [asyncio.create_task(work) for work in (verbs)]
-    for fault, pause in deck(plan.seed, plan.faults):
-        tell("waiting", (time.monotonic() - began) / plan.seconds)
-        await asyncio.sleep(pause)
-        if time.monotonic() - began >= plan.seconds:
-            break
-        tell(fault, (time.monotonic() - began) / plan.seconds)
-        await FAULTS[fault](field)
+    if plan.together:
+        lanes = sorted(set(LANES.values()))
+        await asyncio.gather(*(_harm_lane(plan, field, lane, tell) for lane in lanes))
+    else:
+        await _harm_lane(plan, field, "", tell)
     for task in background:
         task.cancel()
     for found in await asyncio.gather(*background, return_exceptions=True):
         if isinstance(found, Exception):
             raise found
+
+
+async def _harm_lane(plan: Plan, field: Field, lane: str, tell: Tell) -> None:
+    """Do faults one after the other; those of one lane, or any."""
+    began = time.monotonic()
+    seed = f"{plan.seed} {lane}" if lane else plan.seed
+    chances = [random.Random(seed) for _ in range(2)]  # noqa: S311 - to be repeated
+    faults = [fault for fault in plan.faults if lane in {"", LANES[fault]}]
+    ground = replace(field, chance=chances[0], lane=lane)
+    for fault, pause in deck(chances[1], faults, LONG_PAUSE if lane else PAUSE):
+        tell("waiting", (time.monotonic() - began) / plan.seconds)
+        await asyncio.sleep(pause)
+        if time.monotonic() - began >= plan.seconds:
+            break
+        tell(fault, (time.monotonic() - began) / plan.seconds)
+        try:
+            await FAULTS[fault](ground)
+        except (psycopg.Error, TimeoutError, PairError, EmbeddedError) as error:
+            # What was found so far is worth more than the rest of the run.
+            field.unsettled.append(f"{fault} could be done: {error}")
 
 
 async def _settle(dsn: Secret, members: int, plan: Plan) -> list[str]:

@@ -101,7 +101,8 @@ class RingChange:
 class Deed:
     """What was done, to which incarnations; `until` is when it was over and made good.
 
-    `forgets` is a stretch of which the database has forgotten what was committed.
+    `forgets` is a stretch of which the database has forgotten what was committed. Deeds of one lane
+    come one after the other; those of several may overlap.
     """
 
     fault: str
@@ -109,6 +110,7 @@ class Deed:
     until: float
     harmed: tuple[str, ...] = ()
     forgets: tuple[float, float] | None = None
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)

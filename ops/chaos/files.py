@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,14 @@ class Files:
     Attributes:
         directory: the one they watch.
         edition: the number of what is written there.
-        held: whether those who write of their own accord shall wait.
+        held: taken by whoever wants no others to write.
     """
 
     def __init__(self, directory: Path, loads: Sequence[Load]) -> None:
         """Write the first edition."""
         self.directory = directory
         self.edition = 0
-        self.held = False
+        self.held = asyncio.Lock()
         self._loads = loads
         directory.mkdir(parents=True, exist_ok=True)
         self.write()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ops.chaos.evidence import Deed, Evidence
 
 STEADY = "(nothing)"
+SEVERAL = "(several at once)"
+SEVERAL_OUTAGES = "(several at once, the database away)"
 # What is aimed for, seconds: nothing enqueued ahead is late, the others are by so much at most;
 # where the database was away, what was due meanwhile is written so soon after its return.
 OTHERS_GOAL = 1.2
@@ -46,7 +49,8 @@ class Figures:
         fault: its name.
         times: how often it was done.
         ticks: how many fell into its windows: from just before it until a lease after it was over,
-            or until the next fault.
+            or until the next fault. Where windows of several overlap, that counts for all of them
+            together and for none alone.
         late: how many, of those enqueued ahead, had no job at their instant.
         late_max: the worst of those.
         others_max: the worst of those enqueued at their time.
@@ -93,23 +97,48 @@ def ticks_of(evidence: Evidence) -> list[Tick]:
 
 
 def figures(evidence: Evidence) -> list[Figures]:
-    """Return the figures of each fault, and of the time between."""
-    windows: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    following = [deed.at - _BEFORE for deed in evidence.deeds[1:]] + [float("inf")]
-    for deed, end in zip(evidence.deeds, following, strict=True):
-        windows[deed.fault].append((deed.at - _BEFORE, min(deed.until + evidence.lease, end)))
-    ticks = ticks_of(evidence)
-    found = [
-        _figures(
-            fault,
-            [tick for tick in ticks if _within(tick, spans)],
-            [(deed.at, deed.until) for deed in evidence.deeds if deed.fault == fault],
-        )
-        for fault, spans in sorted(windows.items())
-    ]
-    everything = [span for spans in windows.values() for span in spans]
-    steady = [tick for tick in ticks if not _within(tick, everything)]
-    return [_figures(STEADY, steady, []), *found]
+    """Return the figures of each fault, of several at once, and of the time between."""
+    starts, labels = _stretches(evidence)
+    by_label: defaultdict[str, list[Tick]] = defaultdict(list)
+    for tick in ticks_of(evidence):
+        by_label[labels[bisect_right(starts, tick.fire_at)]].append(tick)
+    deeds: defaultdict[str, list[Deed]] = defaultdict(list)
+    for deed in evidence.deeds:
+        deeds[deed.fault].append(deed)
+    faults = sorted({*deeds, *labels} - {STEADY})
+    return [_figures(fault, by_label[fault], deeds.get(fault, [])) for fault in (STEADY, *faults)]
+
+
+def _stretches(evidence: Evidence) -> tuple[list[float], list[str]]:
+    """Return when what is being done changes, and what it is before, between and after these."""
+    windows = list(_windows(evidence))
+    starts = sorted({edge for _, *span in windows for edge in span})
+    labels = [STEADY]
+    for start in starts:
+        faults = {deed.fault for deed, since, until in windows if since <= start < until}
+        labels.append(_label(faults))
+    return starts, labels
+
+
+def _windows(evidence: Evidence) -> Iterator[tuple[Deed, float, float]]:
+    """Yield for each deed what counts as its time: of one lane no two overlap."""
+    lanes: defaultdict[str, list[Deed]] = defaultdict(list)
+    for deed in evidence.deeds:
+        lanes[deed.lane].append(deed)
+    for deeds in lanes.values():
+        following = [deed.at - _BEFORE for deed in deeds[1:]] + [float("inf")]
+        for deed, end in zip(deeds, following, strict=True):
+            yield deed, deed.at - _BEFORE, min(deed.until + evidence.lease, end)
+
+
+def _label(faults: set[str]) -> str:
+    if len(faults) < 2:  # noqa: PLR2004 - several
+        return next(iter(faults), STEADY)
+    return SEVERAL_OUTAGES if any(map(_is_outage, faults)) else SEVERAL
+
+
+def _is_outage(fault: str) -> bool:
+    return fault.startswith(_OUTAGES)
 
 
 def picture(evidence: Evidence) -> str:
@@ -159,23 +188,15 @@ def picture(evidence: Evidence) -> str:
     )
 
 
-def _figures(fault: str, ticks: Sequence[Tick], deeds: Sequence[tuple[float, float]]) -> Figures:
+def _figures(fault: str, ticks: Sequence[Tick], deeds: Sequence[Deed]) -> Figures:
     ahead = [tick for tick in ticks if tick.ahead]
     delays = sorted(tick.delay for tick in ahead if tick.delay >= 0)
     late = sum(tick.late > 0 for tick in ahead)
     others_max = max((tick.late for tick in ticks if not tick.ahead), default=0.0)
-    returned = max(
-        (
-            tick.created_at - until
-            for tick in ticks
-            for since, until in deeds
-            if since <= tick.fire_at < until
-        ),
-        default=0.0,
-    )
-    if fault in {STEADY, *_HOPELESS}:
+    returned = max((_returned(ticks, deed) for deed in deeds), default=0.0)
+    if fault in {STEADY, SEVERAL, SEVERAL_OUTAGES, *_HOPELESS}:
         goal, reached = "", True
-    elif fault.startswith(_OUTAGES):
+    elif _is_outage(fault):
         goal, reached = f"return + {RETURN_GOAL:g}", returned <= RETURN_GOAL
     else:
         goal, reached = f"0; {OTHERS_GOAL:g}", not late and others_max <= OTHERS_GOAL
@@ -194,8 +215,15 @@ def _figures(fault: str, ticks: Sequence[Tick], deeds: Sequence[tuple[float, flo
     )
 
 
-def _within(tick: Tick, spans: Sequence[tuple[float, float]]) -> bool:
-    return any(since <= tick.fire_at < until for since, until in spans)
+def _returned(ticks: Sequence[Tick], deed: Deed) -> float:
+    """Return how long after a deed the last of what was due meanwhile was written; in order."""
+    since = bisect_left(ticks, deed.at, key=_fire_at)
+    until = bisect_left(ticks, deed.until, key=_fire_at)
+    return max((tick.created_at - deed.until for tick in ticks[since:until]), default=0.0)
+
+
+def _fire_at(tick: Tick) -> float:
+    return tick.fire_at
 
 
 def _mark(deed: Deed, left: float, right: float) -> str:

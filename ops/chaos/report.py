@@ -103,11 +103,13 @@ def as_json(
 
 def _where(plan: Plan, evidence: Evidence) -> str:
     pooled = f"PgBouncer ({plan.pooler}), " if plan.pooler else ""
+    together = " at once" if plan.together else ""
     rate = per_second(loads(plan.schedules, plan.each_second))
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, seed {plan.seed}, {plan.seconds:g} s, "
-        f"{len(evidence.deeds)} faults, {pooled}{plan.crons} crons, {plan.workers} workers, "
-        f"{rate:.0f} ticks/s, lease {plan.lease:g} s, look-ahead {plan.lookahead:g} s; "
+        f"{len(evidence.deeds)} faults{together}, {pooled}{plan.crons} crons, "
+        f"{plan.workers} workers, {rate:.0f} ticks/s, "
+        f"lease {plan.lease:g} s, look-ahead {plan.lookahead:g} s; "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
         f"Python {platform.python_version()}, PostgreSQL {MAJOR}"
     )

@@ -100,7 +100,7 @@ class Witness:
         """Put new editions of the files in place."""
         while True:
             await asyncio.sleep(RELOAD_EVERY)
-            if not self._files.held:
+            async with self._files.held:
                 self._files.write()
 
     async def backfill(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ops.chaos import clocks
-from ops.chaos.faults import database, processes, replicas
+from ops.chaos.faults import database, links, processes, replicas
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -35,13 +35,21 @@ FAULTS: Mapping[str, Callable[[Field], Awaitable[None]]] = {
         database.terminate,
         database.crowd,
         database.hog,
-        database.cut,
-        database.slow,
+        links.cut,
+        links.slow,
         replicas.clocks,
         replicas.old_files,
         replicas.twin,
     )
 }
+# What can be harmed at once: processes, the database, the links between them.
+_LANES = {
+    processes.__name__: "processes",
+    replicas.__name__: "processes",
+    database.__name__: "database",
+    links.__name__: "links",
+}
+LANES: Mapping[str, str] = {name: _LANES[fault.__module__] for name, fault in FAULTS.items()}
 # Those in which members have to know of each other.
 NEED_MEMBERS = ("old-files", "twin")
 

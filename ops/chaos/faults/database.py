@@ -1,11 +1,10 @@
-"""Faults of the database and of the ways to it."""
+"""Faults of the database, and of the sessions it has."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
@@ -13,13 +12,10 @@ import psycopg
 from ops.chaos.pair import send_signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from ops.chaos.field import Field
 
-# Seconds: of an outage, of one way through a slow link, of what a standby never gets.
+# Seconds: of an outage, of what a standby never gets.
 _OUTAGE = 6.0
-_DELAY = 0.1
 _LAG = 1.5
 _TERMINATE: LiteralString = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pillars %'"
@@ -39,11 +35,7 @@ _FREE: LiteralString = "DROP TRIGGER nemesis_full ON pillars.jobs"
 _HOGS: LiteralString = (
     "SELECT pillars.enqueue('nemesis.hog', '{\"seconds\": 3}') FROM generate_series(1, 12)"
 )
-_EDITION: LiteralString = (
-    "SELECT max((args ->> 'edition')::bigint) FROM pillars.schedules WHERE args ? 'edition'"
-)
 _MOST_SESSIONS = 500
-_PATIENCE, _LOOK_EVERY = 15.0, 0.2
 
 
 async def db_restart(ground: Field) -> None:
@@ -72,7 +64,7 @@ async def db_stall(ground: Field) -> None:
 
 async def db_full(ground: Field) -> None:
     """Let every insert of a job fail as on a full disk, for longer than lease and look-ahead."""
-    async with _asking(ground) as connection:
+    async with ground.asking() as connection:
         await connection.execute(_FILL)
         since = time.time()
         await asyncio.sleep(_OUTAGE)
@@ -93,23 +85,23 @@ async def promote_async(ground: Field) -> None:
     """Lose the primary and promote a standby that lacks the last moments; edits are among them."""
     await ground.server.follow(synchronous=False)
     await ground.wait(0.5, 2.0)
-    ground.files.held = True
-    lagging = asyncio.create_task(ground.server.lag(_LAG))
-    since = time.time()
-    ground.files.write()
-    await lagging
-    lost = time.time()
-    await ground.server.lose_primary()
-    ground.did("promote-async", since, forgets=(since, lost))
-    await _in_force(ground)
-    ground.files.held = False
+    async with ground.files.held:
+        lagging = asyncio.create_task(ground.server.lag(_LAG))
+        since = time.time()
+        ground.files.write()
+        await lagging
+        lost = time.time()
+        await ground.server.lose_primary()
+        ground.did("promote-async", since, forgets=(since, lost))
+        # A database that forgot them must be told again.
+        await ground.in_force("after a promotion")
 
 
 async def terminate(ground: Field) -> None:
     """End every session of ours, several times."""
     since = time.time()
     for _ in range(3):
-        async with _asking(ground) as connection:
+        async with ground.asking() as connection:
             await connection.execute(_TERMINATE)
         await ground.wait(0.2, 1.0)
     ground.did("terminate", since)
@@ -118,9 +110,9 @@ async def terminate(ground: Field) -> None:
 async def crowd(ground: Field) -> None:
     """Let others take every connection that the server has, for longer than the lease."""
     since = time.time()
-    harmed = list(ground.crew.pids())
+    harmed = set(ground.crew.pids())
     taken: list[psycopg.AsyncConnection[tuple[object, ...]]] = []
-    async with _asking(ground) as connection:
+    async with ground.asking() as connection:
         until = time.monotonic() + 1.5 * ground.lease
         while time.monotonic() < until:
             await connection.execute(_TERMINATE)
@@ -128,52 +120,16 @@ async def crowd(ground: Field) -> None:
             await asyncio.sleep(0.5)
     for each in taken:
         await each.close()
-    ground.did("crowd", since, harmed)
+    ground.did("crowd", since, sorted(harmed | set(ground.crew.pids())))
 
 
 async def hog(ground: Field) -> None:
     """Let handlers hold every connection of their worker's pool, and others wait for one."""
     since = time.time()
-    async with _asking(ground) as connection:
+    async with ground.asking() as connection:
         await connection.execute(_HOGS)
     await asyncio.sleep(_OUTAGE)
     ground.did("hog", since)
-
-
-async def cut(ground: Field) -> None:
-    """Cut the link of some processes without a FIN, while data is in flight."""
-    since = time.time()
-    linked = [ground.crew.id(name) for name in ground.crew.alive() if name in ground.crew.linked]
-    await ground.proxy.cut(ground.chance.uniform(1.5, 2.0) * ground.lease)
-    ground.did("cut", since, linked)
-
-
-async def slow(ground: Field) -> None:
-    """Make the link of some processes slow."""
-    since = time.time()
-    await ground.proxy.slow(ground.chance.uniform(3.0, 6.0), _DELAY)
-    ground.did("slow", since)
-
-
-@asynccontextmanager
-async def _asking(
-    ground: Field,
-) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
-    async with await psycopg.AsyncConnection.connect(
-        ground.server.dsn.reveal(), autocommit=True, application_name="nemesis"
-    ) as connection:
-        yield connection
-
-
-async def _in_force(ground: Field) -> None:
-    """Wait until the latest files are in force; a database that forgot them must be told again."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        async with _asking(ground) as connection:
-            if await (await connection.execute(_EDITION)).fetchall() == [(ground.files.edition,)]:
-                return
-        await asyncio.sleep(_LOOK_EVERY)
-    ground.unsettled.append(f"edition {ground.files.edition} is in force after a promotion")
 
 
 async def _take_all(

@@ -6,20 +6,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, LiteralString
 
-import psycopg
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from ops.chaos.field import Field
 
 _HOUR = 3600.0
-_LOOK_EVERY = 0.2
-_PATIENCE = 15.0
 # A clock that drifts by a tenth of a second each quarter of a second.
 _DRIFTS, _DRIFT, _DRIFT_EVERY = 12, 0.1, 0.25
-# Longer than it takes the crons to see new files twice and to apply them.
-_IN_FORCE_WITHIN = 2.5
 _TWIN = "cron-twin"
 _SHARED: LiteralString = (
     "SELECT (SELECT count(DISTINCT owner) FROM pillars.ring, unnest(map) AS owner "
@@ -57,14 +51,11 @@ async def old_files(ground: Field) -> None:
     since = time.time()
     name = ground.one("cron")
     # Both editions come into force one after the other, and nobody writes a third between them.
-    ground.files.held = True
-    try:
-        await asyncio.sleep(_IN_FORCE_WITHIN)
+    async with ground.files.held:
+        await ground.in_force("before the next")
         ground.files.write()
-        await asyncio.sleep(_IN_FORCE_WITHIN)
+        await ground.in_force("before it is superseded")
         old = str(ground.files.superseded())
-    finally:
-        ground.files.held = False
     await _restart(ground, [name], lambda _: {"PILLARS_SCHEDULES_DIR": old})
     await ground.wait(ground.lease, 1.5 * ground.lease)
     await _restart(ground, [name], lambda _: {})
@@ -76,15 +67,7 @@ async def twin(ground: Field) -> None:
     since = time.time()
     ground.crew.start(_TWIN, known_as=ground.one("cron"))
     await ground.crew.joined(_TWIN)
-    async with await psycopg.AsyncConnection.connect(
-        ground.server.dsn.reveal(), autocommit=True, application_name="nemesis"
-    ) as connection:
-        deadline = time.monotonic() + _PATIENCE
-        while (await (await connection.execute(_SHARED)).fetchall()) != [(True,)]:
-            if time.monotonic() > deadline:
-                ground.unsettled.append("two crons of one name have a share each")
-                break
-            await asyncio.sleep(_LOOK_EVERY)
+    await ground.until(_SHARED, (True,), "two crons of one name have a share each")
     await ground.wait(1.0, 3.0)
     await ground.crew.stop([_TWIN])
     ground.did("twin", since)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ops.chaos.evidence import Deed, Evidence
 
 STEADY = "(nothing)"
-SEVERAL = "(several at once)"
-SEVERAL_OUTAGES = "(several at once, the database away)"
+SEVERAL = "(several)"
+SEVERAL_OUTAGES = "(several, outage)"
 # What is aimed for, seconds: nothing enqueued ahead is late, the others are by so much at most;
 # where the database was away, what was due meanwhile is written so soon after its return.
 OTHERS_GOAL = 1.2

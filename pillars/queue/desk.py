@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # helps nobody, and the age of the oldest says more. With more lanes than share the total between
 # them each is counted to less.
 DEPTH_LIMIT, DEPTH_TOTAL = 10_000, 200_000
+# Bytes of JSON text.
+LONGEST_IN_LIST = 8_192
 _NEWEST = 1_000
 
 
@@ -37,14 +39,14 @@ class JobStateError(PillarsError):
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as it stands in the table."""
+    """A job as it stands in the table; in lists long `args` and `result` are None."""
 
     id: int
     type: str
     state: str
     queue: str
     priority: int
-    args: dict[str, Any]
+    args: dict[str, Any] | None
     attempt: int
     max_attempts: int | None
     schedule: str | None
@@ -121,7 +123,10 @@ async def list_jobs(
     before: int | None = None,
     limit: int = 50,
 ) -> list[JobRecord]:
-    """Return jobs, newest first; `before` is the id to go on from."""
+    """Return jobs, newest first; `before` is the id to go on from.
+
+    Args and results of over LONGEST_IN_LIST bytes are left out: `show_job` has them.
+    """
     rows = await database.fetch(
         SQL["list_jobs"],
         {
@@ -131,6 +136,7 @@ async def list_jobs(
             "schedule": schedule,
             "before": before,
             "limit": limit,
+            "longest": LONGEST_IN_LIST,
         },
     )
     return [JobRecord(*row) for row in rows]

@@ -141,7 +141,8 @@ OPERATIONS = (
         "GET",
         _JOBS,
         "listJobs",
-        "Jobs, newest first, page by page",
+        "Jobs, newest first, page by page; args and results of over "
+        f"{desk.LONGEST_IN_LIST:,} bytes are null here, the job itself has them",
         list_jobs,
         answer=listing("jobs", desk.JobRecord, paged=True),
         query=_FILTERS,

@@ -7,6 +7,7 @@ from psycopg.rows import dict_row
 
 from pillars.queue import desk
 from pillars.queue.desk import (
+    LONGEST_IN_LIST,
     JobNotFoundError,
     JobStateError,
     QueueDepth,
@@ -66,6 +67,15 @@ async def test_jobs_are_listed_newest_first_and_page_by_page(database: Database)
     second = await list_jobs(database, limit=2, before=first[-1].id)
 
     assert [job.id for job in (*first, *second)] == ids[:0:-1]
+
+
+async def test_a_list_has_no_long_args_and_results_the_job_itself_has(database: Database) -> None:
+    short, long = {"text": "x"}, {"text": "x" * LONGEST_IN_LIST}
+    (first,) = await put(database, NewJob("a", long))
+    await put(database, NewJob("a", short))
+
+    assert [job.args for job in await list_jobs(database)] == [short, None]
+    assert (await show_job(database, first)).args == long
 
 
 async def test_jobs_are_found_by_state_type_and_queue(database: Database) -> None:

@@ -11,15 +11,20 @@ import pytest
 
 from ops.chaos.broken import BREAKS, change
 from ops.chaos.clocks import LIBRARY
+from ops.chaos.faults import LANES
 from pillars.db.statements import load_statements
 
 REPOSITORY = Path(__file__).parents[2]
-SEED = 7
+# Few of everything, unless a test says otherwise: of an option given twice the last one counts.
+SMALL = (
+    *("--seed", "7", "--schedules", "16", "--crons", "2", "--workers", "1"),
+    *("--lease", "2", "--lookahead", "2"),
+)
 
 
 def nemesis(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ops.chaos", *arguments],
+        [sys.executable, "-m", "ops.chaos", *SMALL, *arguments],
         capture_output=True,
         check=False,
         cwd=REPOSITORY,
@@ -33,9 +38,8 @@ def test_no_fault_of_a_short_run_breaks_an_invariant(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
 
     done = nemesis(
-        *("--seconds", "25", "--seed", str(SEED), "--schedules", "32", "--json", str(report)),
-        *("--crons", "3", "--workers", "2", "--lease", "2", "--lookahead", "2"),
-        *("--faults", "kill-two,stop-worker-long,cut,promote-sync"),
+        *("--seconds", "25", "--schedules", "32", "--crons", "3", "--workers", "2"),
+        *("--faults", "kill-two,stop-worker-long,cut,promote-sync", "--json", str(report)),
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,6 +47,20 @@ def test_no_fault_of_a_short_run_breaks_an_invariant(tmp_path: Path) -> None:
     assert [verdict["name"] for verdict in said["invariants"]] == [f"I{n}" for n in range(1, 9)]
     assert all(verdict["checked"] > 0 for verdict in said["invariants"])
     assert len(said["deeds"]) >= 3
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_no_faults_at_once_break_an_invariant(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+
+    done = nemesis(
+        *("--together", "--seconds", "25", "--crons", "3", "--workers", "2"),
+        *("--faults", "kill-cron,db-down,cut", "--json", str(report)),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {deed["lane"] for deed in json.loads(report.read_text())["deeds"]} == set(LANES.values())
 
 
 @pytest.mark.cluster
@@ -56,14 +74,45 @@ def test_no_fault_of_a_short_run_breaks_an_invariant(tmp_path: Path) -> None:
     ],
 )
 def test_either_lock_on_the_door_holds_alone(breaks: str, twice: bool) -> None:
-    done = nemesis(
-        *("--seconds", "4", "--seed", str(SEED), "--schedules", "16", "--faults", "stop-short"),
-        *("--crons", "2", "--workers", "1", "--lease", "2", "--lookahead", "2"),
-        *("--break", breaks),
-    )
+    done = nemesis("--seconds", "4", "--faults", "stop-short", "--break", breaks)
 
     assert ("has 2 jobs for its tick" in done.stdout) == twice, done.stdout + done.stderr
     assert done.returncode == int(twice), done.stdout + done.stderr
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("breaks", "fault", "invariant"),
+    [
+        ("cursor", "kill-server", "I2"),
+        ("early", "kill-server", "I3"),
+        ("streak", "db-stall", "I5"),
+        ("fence", "stop-worker-long", "I6"),
+    ],
+)
+def test_a_guard_that_is_taken_out_is_found_out(
+    tmp_path: Path, breaks: str, fault: str, invariant: str
+) -> None:
+    report = tmp_path / "report.json"
+
+    done = nemesis(
+        *("--seconds", "10", "--workers", "2", "--faults", fault, "--break", breaks),
+        *("--json", str(report)),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    verdicts = json.loads(report.read_text())["invariants"]
+    broken = {verdict["name"] for verdict in verdicts if verdict["violations"]}
+    assert invariant in broken, done.stdout
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_without_membership_the_sweep_alone_loses_and_doubles_nothing() -> None:
+    done = nemesis("--seconds", "10", "--faults", "kill-cron", "--break", "membership")
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.cluster
@@ -72,11 +121,7 @@ def test_either_lock_on_the_door_holds_alone(breaks: str, twice: bool) -> None:
 def test_wrong_clocks_of_replicas_change_nothing(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
 
-    done = nemesis(
-        *("--seconds", "5", "--seed", str(SEED), "--schedules", "16", "--faults", "clocks"),
-        *("--crons", "2", "--workers", "1", "--lease", "2", "--lookahead", "2"),
-        *("--json", str(report)),
-    )
+    done = nemesis("--seconds", "5", "--faults", "clocks", "--json", str(report))
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(report.read_text())["provoked"]["lines told by a wrong clock"] > 0

@@ -234,9 +234,9 @@ async def _harm_lane(plan: Plan, field: Field, lane: str, tell: Tell) -> None:
         tell(fault, (time.monotonic() - began) / plan.seconds)
         try:
             await FAULTS[fault](ground)
-        except (psycopg.Error, TimeoutError, PairError, EmbeddedError) as error:
-            # What was found so far is worth more than the rest of the run.
-            field.unsettled.append(f"{fault} could be done: {error}")
+        except (psycopg.Error, OSError, LookupError, PairError, EmbeddedError) as error:
+            # What was found so far is worth more than the rest. A time limit is an OSError.
+            field.unsettled.append(f"{fault} could be done: {error!r}")
 
 
 async def _settle(dsn: Secret, members: int, plan: Plan) -> list[str]:

@@ -21,7 +21,7 @@ OTHERS_GOAL = 1.2
 RETURN_GOAL = 1.0
 _OUTAGES = ("db", "promote", "crowd")
 # Nobody is left to write: that is as late as it lasts.
-_HOPELESS = ("kill-crons",)
+_HOPELESS = ("kill-crons", "kill-all")
 # What was just being worked on when it happened is part of it.
 _BEFORE = 1.0
 _WIDTH, _HEIGHT, _MARGIN = 1200, 360, 50

@@ -12,6 +12,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
@@ -107,15 +108,17 @@ class Pair:
         send_signal([sender], signal.SIGSTOP)
         await asyncio.sleep(seconds)
 
-    async def lose_primary(self) -> None:
-        """Kill the primary's every process at once and promote the standby."""
+    async def lose_primary(self) -> float:
+        """Kill the primary's every process at once and promote the standby; return when it died."""
         # The postmaster first: from then on there are no new sessions.
         send_signal(self.sessions()[:1], signal.SIGSTOP)
         send_signal(self.sessions(), signal.SIGKILL)
+        died = time.time()
         self._primary, self._other = self._other, self._primary
         await asyncio.to_thread(self._primary.promote)
         self._open_door()
         await asyncio.to_thread(self._other.forget)
+        return died
 
     async def _sender(self, *, synchronous: bool) -> int:
         rows = await self._ask(_FOLLOWS, params=("sync" if synchronous else "async",))

@@ -9,10 +9,12 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString
 
+import aiohttp
 import psycopg
 
 from ops.chaos.evidence import Pin
@@ -38,6 +40,7 @@ BACKFILL_EVERY = 3.0
 _BACKFILLED = 10
 LOOK_EVERY = 0.5
 _MEMORY_EVERY = 4
+_PATIENCE = aiohttp.ClientTimeout(total=5)
 _WORTH_NOTING = 0.1
 NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _ENQUEUE: dict[str, LiteralString] = {
@@ -50,7 +53,11 @@ _ENQUEUE: dict[str, LiteralString] = {
     "flaky": "SELECT pillars.enqueue('nemesis.flaky')",
     "hopeless": "SELECT pillars.enqueue('nemesis.hopeless')",
 }
-_TURNS = ("plain", "limited", "unique", "limited", "limited", "flaky", "unique", "hopeless")
+_HTTP = "http"
+_TURNS = ("plain", "limited", "unique", "limited", _HTTP, "limited", "flaky", "unique", "hopeless")
+_SERVER: LiteralString = (
+    "SELECT url FROM pillars.members WHERE role = 'server' AND state = 'active' LIMIT 1"
+)
 _SESSIONS: LiteralString = """
 SELECT application_name, left(query, 60), CASE WHEN backend_xmin IS NOT NULL
     OR backend_xid IS NOT NULL
@@ -77,13 +84,13 @@ class Witness:
     async def trickle(self) -> None:
         """Enqueue jobs of all kinds, a few a second; note those that were acknowledged."""
         for kind in itertools.cycle(_TURNS):
-            for (job_id,) in await self._ask(_ENQUEUE[kind]):
-                self.acknowledged[job_id] = time.time()
+            rows = await (self._post() if kind == _HTTP else self._ask(_ENQUEUE[kind]))
+            self.acknowledged |= {job_id: time.time() for (job_id,) in rows}
             await asyncio.sleep(TRICKLE_EVERY)
 
     async def edit(self) -> None:
         """Pause and resume schedules; note when each was surely paused."""
-        database = Database(self._dsn, "nemesis", nobody)
+        database = Database(self._dsn, "pillars nemesis", nobody)
         try:
             for number in itertools.cycle(range(EDITED)):
                 name = f"edited-{number}"
@@ -105,7 +112,7 @@ class Witness:
 
     async def backfill(self) -> None:
         """Backfill ever earlier ticks, each span twice."""
-        database = Database(self._dsn, "nemesis", nobody)
+        database = Database(self._dsn, "pillars nemesis", nobody)
         span = _BACKFILLED * PAST_EVERY
         try:
             end = float(int(await self._now()) // PAST_EVERY * PAST_EVERY)
@@ -142,6 +149,17 @@ class Witness:
             for application, query, seconds in rows
             if seconds > _WORTH_NOTING
         ]
+
+    async def _post(self) -> list[tuple[int]]:
+        """Enqueue a job through the server's API; return the id, or nothing if that fails."""
+        for (url,) in await self._ask(_SERVER):
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with (
+                    aiohttp.ClientSession(timeout=_PATIENCE, raise_for_status=True) as session,
+                    session.post(f"{url}/api/v1/jobs", json={"type": "nemesis.step"}) as answer,
+                ):
+                    return [(job_id,) for job_id in (await answer.json())["ids"]]
+        return []
 
     async def _now(self) -> float:
         while not (rows := await self._ask(NOW)):

@@ -14,8 +14,10 @@ from ops.chaos.pair import send_signal
 if TYPE_CHECKING:
     from ops.chaos.field import Field
 
-# Seconds: of an outage, of what a standby never gets.
-_OUTAGE = 6.0
+# Seconds: of outages, of what a standby never gets.
+_OUTAGE, _LONG_OUTAGE = 6.0, 15.0
+# In leases: whoever does not get on for three of them would be taken for hung.
+_FULL_FOR = 3.5
 _LAG = 1.5
 _TERMINATE: LiteralString = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pillars %'"
@@ -48,6 +50,11 @@ async def db_down(ground: Field) -> None:
     await _down(ground, "db-down", _OUTAGE)
 
 
+async def db_down_long(ground: Field) -> None:
+    """Stop the database at once and let it be down for a quarter of a minute."""
+    await _down(ground, "db-down-long", _LONG_OUTAGE)
+
+
 async def db_stall(ground: Field) -> None:
     """Let the database stand still for longer than the lease: it is there and does not answer."""
     since = time.time()
@@ -63,11 +70,11 @@ async def db_stall(ground: Field) -> None:
 
 
 async def db_full(ground: Field) -> None:
-    """Let every insert of a job fail as on a full disk, for longer than lease and look-ahead."""
+    """Let every insert of a job fail as on a full disk, for longer than three leases."""
     async with ground.asking() as connection:
         await connection.execute(_FILL)
         since = time.time()
-        await asyncio.sleep(_OUTAGE)
+        await asyncio.sleep(_FULL_FOR * ground.lease)
         await connection.execute(_FREE)
     ground.did("db-full", since)
 
@@ -90,8 +97,8 @@ async def promote_async(ground: Field) -> None:
         since = time.time()
         ground.files.write()
         await lagging
-        lost = time.time()
-        await ground.server.lose_primary()
+        # What is committed until the last process of the primary is dead is lost as well.
+        lost = await ground.server.lose_primary()
         ground.did("promote-async", since, forgets=(since, lost))
         # A database that forgot them must be told again.
         await ground.in_force("after a promotion")
@@ -112,14 +119,16 @@ async def crowd(ground: Field) -> None:
     since = time.time()
     harmed = set(ground.crew.pids())
     taken: list[psycopg.AsyncConnection[tuple[object, ...]]] = []
-    async with ground.asking() as connection:
-        until = time.monotonic() + 1.5 * ground.lease
-        while time.monotonic() < until:
-            await connection.execute(_TERMINATE)
-            await _take_all(ground, taken)
-            await asyncio.sleep(0.5)
-    for each in taken:
-        await each.close()
+    try:
+        async with ground.asking() as connection:
+            until = time.monotonic() + 1.5 * ground.lease
+            while time.monotonic() < until:
+                await connection.execute(_TERMINATE)
+                await _take_all(ground, taken)
+                await asyncio.sleep(0.5)
+    finally:
+        for each in taken:
+            await each.close()
     ground.did("crowd", since, sorted(harmed | set(ground.crew.pids())))
 
 

@@ -31,8 +31,9 @@ async def kill_server(ground: Field) -> None:
 
 
 async def kill_two(ground: Field) -> None:
-    """Kill a cron and a worker at once."""
-    await _kill(ground, "kill-two", [ground.one("cron"), ground.one("worker")])
+    """Kill two processes at once, crons or workers."""
+    everyone = [*ground.crew.alive("cron"), *ground.crew.alive("worker")]
+    await _kill(ground, "kill-two", ground.chance.sample(everyone, 2))
 
 
 async def kill_crons(ground: Field) -> None:
@@ -45,14 +46,19 @@ async def kill_workers(ground: Field) -> None:
     await _kill(ground, "kill-workers", ground.crew.alive("worker"))
 
 
+async def kill_all(ground: Field) -> None:
+    """Kill every process at once, start them again later."""
+    await _kill(ground, "kill-all", ground.crew.alive())
+
+
 async def stop_short(ground: Field) -> None:
     """Stop a process for less than the lease, then let it go on."""
-    await _stop(ground, "stop-short", ground.one("cron", "worker"), 0.3, 0.6)
+    await _stop(ground, "stop-short", ground.one("cron", "worker", "server"), 0.3, 0.6)
 
 
 async def stop_long(ground: Field) -> None:
     """Stop a process until others have its work, then let it go on as if nothing had been."""
-    await _stop(ground, "stop-long", ground.one("cron", "worker"), 1.5, 2.0)
+    await _stop(ground, "stop-long", ground.one("cron", "worker", "server"), 1.5, 2.0)
 
 
 async def stop_worker_long(ground: Field) -> None:
@@ -61,9 +67,9 @@ async def stop_worker_long(ground: Field) -> None:
 
 
 async def roll(ground: Field) -> None:
-    """Restart all crons and workers in order, each when the one before has joined."""
+    """Restart all processes in order, each when the one before has joined."""
     since = time.time()
-    for name in [*ground.crew.alive("cron"), *ground.crew.alive("worker")]:
+    for name in ground.crew.alive():
         await ground.crew.stop([name])
         ground.crew.start(name)
         await ground.crew.joined(name)

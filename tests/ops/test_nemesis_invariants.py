@@ -54,8 +54,22 @@ def run(number: int, at: float, attempt: int = 1) -> Run:
     return Run(number, attempt, 1, EPOCH + at + 0.51, EPOCH + at + 0.59)
 
 
-def line(event: str, at: float, level: str = "warning", **fields: object) -> Line:
-    return Line("cron-1.1", EPOCH + at, level, event, event, fields)
+def line(
+    event: str, at: float, level: str = "warning", process: str = "cron-1.1", **fields: object
+) -> Line:
+    return Line(process, EPOCH + at, level, event, event, fields)
+
+
+def expelled(at: float, member: str = "dead") -> Line:
+    fields = {"member_id": member, "member_name": "cron-1"}
+    return line("MemberExpelled", at, process="cron-2.1", **fields)
+
+
+def lost(at: float) -> Line:
+    return line("MembershipLost", at, member_id="dead", member_name="cron-1")
+
+
+JOINED = line("MemberJoined", 0, "info", member_id="dead")
 
 
 def every_tick() -> list[Job]:
@@ -102,10 +116,7 @@ GOOD = Evidence(
         RingChange(1, "join", "cron-1", 4096, 1, EPOCH),
         RingChange(2, "join", "cron-2", 2048, 2, EPOCH),
     ],
-    lines=[
-        line("MemberJoined", 0, "info", member_id="dead"),
-        line("MemberExpelled", 8, member_id="dead", member_name="cron-1"),
-    ],
+    lines=[JOINED, expelled(8)],
     deeds=[Deed("kill-cron", EPOCH + 2, EPOCH + 4, ("cron-1.1",))],
     acknowledged=dict.fromkeys((20, 21, 30, 31), EPOCH),
     paused=[],
@@ -198,6 +209,16 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
             {"ring_log": [RingChange(3, "leave", "cron-3", 2049, 2, EPOCH)]},
             id="more slots moved than needed",
         ),
+        pytest.param(
+            ring_is_whole,
+            {
+                "ring_log": [
+                    RingChange(2, "join", "cron-2", 2048, 2, EPOCH),
+                    RingChange(3, "expel", "cron-1", 2049, 1, EPOCH),
+                ]
+            },
+            id="more slots moved than the expelled one had",
+        ),
         pytest.param(nothing_unexpected, {"unsettled": ["all are members"]}, id="no rest"),
         pytest.param(nobody_expelled_wrongly, {"deeds": []}, id="expelled for nothing"),
         pytest.param(
@@ -280,17 +301,92 @@ def test_a_doctored_run_is_found_out(check: object, doctored: dict[str, object])
     assert len(verdict.violations) >= 1
 
 
-@pytest.mark.parametrize(("after", "kept"), [(1.0, True), (3.0, False)])
+STOPPED = line("ProcessStopped", 5, "info")
+DOWN = Deed("db-down", EPOCH + 2, EPOCH + 8)
+SHORT = Deed("stop-short", EPOCH + 2, EPOCH + 4, ("cron-1.1",))
+RESTART = Deed("db-restart", EPOCH + 4.5, EPOCH + 5.5)
+CUT = Deed("cut", EPOCH + 4.5, EPOCH + 7, ("cron-1.1",))
+LOST = Deed("promote-async", EPOCH + 2, EPOCH + 5, forgets=(EPOCH + 2, EPOCH + 4))
+
+
+@pytest.mark.parametrize(
+    ("lines", "deeds", "right"),
+    [
+        pytest.param([JOINED, STOPPED, expelled(6)], [DOWN], True, id="it had ended"),
+        pytest.param([JOINED, STOPPED, expelled(4)], [DOWN], False, id="it ended later"),
+        pytest.param([JOINED, expelled(6)], [SHORT, RESTART], True, id="two harms make a lease"),
+        pytest.param([JOINED, expelled(7)], [SHORT, CUT], True, id="two harms of its own do"),
+        pytest.param([JOINED, expelled(6)], [SHORT], False, id="one alone does not"),
+        pytest.param([JOINED, expelled(6)], [RESTART], False, id="the database's own does not"),
+        pytest.param(
+            [JOINED, expelled(10)],
+            [SHORT, replace(RESTART, until=EPOCH + 10)],
+            False,
+            id="a long stall leaves nobody with the right to expel",
+        ),
+        pytest.param([expelled(7, "unheard")], [LOST], True, id="the answer to its join was lost"),
+        pytest.param(
+            [JOINED, expelled(8), expelled(60)],
+            GOOD.deeds,
+            True,
+            id="a database that forgot expels once more",
+        ),
+        pytest.param([JOINED, expelled(8), lost(9)], GOOD.deeds, True, id="a loss that was told"),
+        pytest.param([JOINED, lost(9)], [], False, id="a loss without an expulsion"),
+        pytest.param([JOINED, lost(9)], [SHORT, CUT], True, id="the expeller was cut off, too"),
+        pytest.param(
+            [JOINED, lost(9)],
+            [replace(SHORT, until=EPOCH + 8)],
+            False,
+            id="nothing kept the expeller from telling",
+        ),
+        pytest.param(
+            [replace(JOINED, at=EPOCH + 3), lost(6)], [LOST], True, id="its joining was forgotten"
+        ),
+    ],
+)
+def test_whoever_is_expelled_had_ended_or_was_silent_for_a_lease(
+    lines: list[Line], deeds: list[Deed], right: bool
+) -> None:
+    exits = {"cron-1.1": 0} if STOPPED in lines else {}
+    doctored = replace(GOOD, lines=lines, deeds=deeds, exits=exits)
+
+    assert (not nobody_expelled_wrongly(doctored).violations) == right
+
+
+@pytest.mark.parametrize(("noted", "excused"), [((7, 8), True), ((14, 15), False)])
+def test_a_pause_may_be_lost_with_its_primary_however_late_it_is_noted(
+    noted: tuple[float, float], excused: bool
+) -> None:
+    ticks = [job(number, number, schedule="one", fire_at=EPOCH + number) for number in range(20)]
+    earlier = ("two", EPOCH + 0.1, EPOCH + 0.2), ("two", EPOCH + 12, EPOCH + 13)
+    late = ("one", EPOCH + noted[0] - 0.5, EPOCH + noted[1] - 0.5)
+    paused = sorted([*earlier, late], key=lambda each: each[1])
+    doctored = replace(GOOD, jobs=ticks, runs=[], deeds=[LOST], paused=paused)
+
+    assert (not nothing_early(doctored).violations) == excused
+
+
+@pytest.mark.parametrize(("answered", "kept"), [([5.0], False), ([5.0, 20.0], True)])
+def test_a_backfill_may_be_lost_with_its_primary_until_it_is_repeated(
+    answered: list[float], kept: bool
+) -> None:
+    backfills = [(PAST, EPOCH - 2 * PAST_EVERY, EPOCH, EPOCH + at) for at in answered]
+    doctored = replace(GOOD, jobs=without(41), deeds=[LOST], backfilled=backfills)
+
+    assert bool(no_tick_lost(doctored).violations) == kept
+
+
+@pytest.mark.parametrize(("after", "kept"), [(1.0, True), (3.0, False), (4.5, False), (10.0, True)])
 def test_what_was_acknowledged_may_be_gone_only_if_the_primary_took_it_along(
     after: float, kept: bool
 ) -> None:
-    lost = Deed("promote-async", EPOCH + 2, EPOCH + 5, forgets=(EPOCH + 2, EPOCH + 4))
     doctored = replace(
         GOOD,
         jobs=without(20),
         runs=[each for each in GOOD.runs if each.job_id != 20],
         acknowledged={20: EPOCH + after},
-        deeds=[*GOOD.deeds, lost],
+        deeds=[*GOOD.deeds, LOST],
     )
 
     assert bool(each_job_ends_once(doctored).violations) == kept

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ops.chaos.invariants.silence import Silence
 from ops.chaos.invariants.verdict import Verdict
 
 if TYPE_CHECKING:
-    from ops.chaos.evidence import Deed, Evidence
+    from ops.chaos.evidence import Evidence
 
 SLOTS = 4096
-# A heartbeat comes each fifth of a lease, jittered: the silence may have begun before the harm.
-HEARTBEAT_SHARE = 0.3
-# Without a way to the database, whoever has none is as good as dead. libfaketime itself, not the
-# wrong time, slows a thread that beats beside a busy one.
-_SILENT = ("kill", "stop", "cut", "crowd", "clocks")
 
 
 def ring_is_whole(evidence: Evidence) -> Verdict:
@@ -27,46 +23,53 @@ def ring_is_whole(evidence: Evidence) -> Verdict:
     verdict.require(len(evidence.ring.owners) == SLOTS, f"{len(evidence.ring.owners)} slots")
     shares = [sizes[cron] for cron in evidence.ring.crons]
     verdict.require(bool(shares) and max(shares) - min(shares) <= 1, f"shares are {shares}")
-    for change in evidence.ring_log:
-        if change.reason in {"join", "leave"}:
-            parts = change.members + (change.reason == "leave")
-            fewest = -(-SLOTS // max(parts, 1)) if change.members else SLOTS
-            verdict.require(
-                change.moved <= fewest,
-                f"ring {change.version} moved {change.moved} slots: {change.reason} to "
-                f"{change.members} members",
-            )
+    _check_moves(evidence, verdict)
     return verdict
 
 
 def nobody_expelled_wrongly(evidence: Evidence) -> Verdict:
     """I5."""
     verdict = Verdict("I5", "nobody is expelled who was not dead, stopped or cut off for a lease")
-    incarnations = {
-        line.fields["member_id"]: line.process
-        for line in evidence.lines
-        if line.event == "MemberJoined"
-    }
+    silence = Silence(evidence)
+    expelled = set()
     for line in evidence.lines:
-        if line.event != "MemberExpelled":
-            continue
-        member = incarnations.get(line.fields["member_id"])
-        # One that was harmed before it could say that it had joined is known by its name.
-        who = member or line.fields["member_name"]
-        justified = any(
-            _was_dark(deed, who, line.at, evidence.lease)
-            for deed in evidence.deeds
-            for harmed in deed.harmed
-            if harmed == who or (member is None and harmed.rsplit(".", 1)[0] == who)
-        )
-        verdict.require(justified, f"{who} at {line.at:.1f}: {line.message} (by {line.process})")
+        if line.event == "MemberExpelled":
+            expelled.add(line.fields["member_id"])
+            who = silence.process.get(line.fields["member_id"]) or line.fields["member_name"]
+            verdict.require(
+                silence.explains_expulsion(line),
+                f"{who} at {line.at:.1f}: {line.message} (by {line.process})",
+            )
+    for line in evidence.lines:
+        if line.event == "MembershipLost":
+            verdict.require(
+                line.fields["member_id"] in expelled or silence.explains_loss(line),
+                f"{line.process} at {line.at:.1f}: {line.message}, and nobody had a reason",
+            )
     return verdict
 
 
-def _was_dark(deed: Deed, who: str, at: float, lease: float) -> bool:
-    """Tell whether a deed made its victim silent for a lease before an instant."""
-    silent = deed.fault.startswith(_SILENT)
-    long_enough = at - deed.at >= lease * (1 - HEARTBEAT_SHARE)
-    # One that is killed stays silent for ever; another may be expelled just as it wakes.
-    not_over = deed.fault.startswith("kill") or at <= deed.until + lease / 5
-    return bool(who) and silent and long_enough and not_over
+def _check_moves(evidence: Evidence, verdict: Verdict) -> None:
+    """Hold each change to the fewest slots that it has to move.
+
+    Who joins takes a share, who leaves leaves one; those that are expelled leave as many as they
+    had, at most a share of what there were before.
+    """
+    before = 0
+    for change in evidence.ring_log:
+        if change.reason == "expel":
+            fewest = max(0, before - change.members) * _share(before)
+        else:
+            fewest = _share(change.members + (change.reason == "leave"))
+        if not change.members:
+            fewest = SLOTS
+        verdict.require(
+            change.moved <= fewest,
+            f"ring {change.version} moved {change.moved} slots: {change.reason} to "
+            f"{change.members} members from {before}",
+        )
+        before = change.members
+
+
+def _share(members: int) -> int:
+    return -(-SLOTS // max(members, 1))

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
     from ops.chaos.evidence import Evidence, Job
 
-# A pause is committed at most so many seconds before it is noted; with a primary that is lost, it
-# may be lost as well.
-_NOTED_WITHIN = 2.0
-
 
 def each_tick_once(evidence: Evidence) -> Verdict:
     """I1."""
@@ -48,12 +44,12 @@ def no_tick_lost(evidence: Evidence) -> Verdict:
             state = states.get((load.name, tick))
             wanted = state is not None and (state not in {"missed", "skipped"} or not load.ahead)
             verdict.require(wanted and state != "missed", f"{load.name} at {tick}: {state}")
+    asked = 0.0
     for name, since, until, at in evidence.backfilled:
+        forgotten, asked = evidence.forgotten(asked, at), at
         for tick in range(-(-int(since) // PAST_EVERY) * PAST_EVERY, int(until), PAST_EVERY):
             kept = states.get((name, tick)) not in {None, "missed", "skipped"}
-            verdict.require(
-                kept or evidence.forgotten(at, at), f"{name} at {tick}: backfilled, and gone"
-            )
+            verdict.require(kept or forgotten, f"{name} at {tick}: backfilled, and gone")
     _check_editions(evidence, verdict)
     return verdict
 
@@ -70,8 +66,12 @@ def nothing_early(evidence: Evidence) -> Verdict:
         job_of = jobs.get(run.job_id)
         if job_of is not None and job_of.fire_at is not None:
             verdict.require(run.began >= job_of.fire_at, f"job {run.job_id} ran before its tick")
+    noted = 0.0
     for name, since, until in evidence.paused:
-        if evidence.forgotten(since - _NOTED_WITHIN, until):
+        # One comes after the other: this one was asked for after the last was over, and a primary
+        # that was lost since may have taken it along, however late it was noted.
+        asked, noted = noted, until
+        if evidence.forgotten(asked, until):
             continue
         fired = [
             job.fire_at

@@ -42,15 +42,16 @@ def main() -> int:
     except NemesisError as error:
         console.print(str(error), markup=False)
         return 1
+    # Before it is judged: a run of an hour is not to be lost with a mistake of its judge.
+    if plan.keep is not None:
+        kept = json.dumps(asdict(evidence), default=list)
+        (plan.keep / "evidence.json").write_text(kept + "\n")
     verdicts, late = judge(evidence), figures(evidence)
     show(plan, evidence, verdicts, late)
     if arguments.json:
         Path(arguments.json).write_text(
             json.dumps(as_json(plan, evidence, verdicts, late), indent=2, default=str) + "\n"
         )
-    if plan.keep is not None:
-        kept = json.dumps(asdict(evidence), default=list)
-        (plan.keep / "evidence.json").write_text(kept + "\n")
     if arguments.markdown:
         Path(arguments.markdown).write_text(as_markdown(verdicts, late))
     if arguments.picture:

@@ -20,6 +20,7 @@ from ops.chaos.invariants.jobs import each_job_ends_once
 from ops.chaos.invariants.members import nobody_expelled_wrongly, ring_is_whole
 from ops.chaos.invariants.ticks import each_tick_once, no_tick_lost, nothing_early
 from ops.chaos.load import PAST, PAST_EVERY, Load
+from ops.chaos.provoked import provoked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -404,3 +405,9 @@ def test_a_line_is_put_to_its_true_time_whatever_clock_its_process_has(tmp_path:
     }
 
     assert {each: clocks.true(*each) for each in told} == told
+
+
+def test_refused_results_are_counted_also_where_a_line_tells_only_how_many() -> None:
+    refused = [line("FinishRefused", 5, job_ids=ids) for ids in ([1, 2], 24)]
+
+    assert provoked(replace(GOOD, lines=refused))["late results refused"] == 26

@@ -3,7 +3,8 @@
 - The server ends a statement, a lock wait or an idle transaction that lasts too long.
 - Both ends notice a link that was cut without a word: keepalives while it is idle,
   `tcp_user_timeout` while data is in flight, `client_connection_check_interval` during a query.
-- The client has a time limit of its own on each statement, so it never depends on the server's.
+- The client has a time limit of its own on each statement, and on the begin and the end of each
+  transaction, so it never depends on the server's.
 
 The server-side settings travel as a startup parameter. A pooler may refuse that parameter (the
 connection is then made without it) or swallow it (PgBouncer does either, as it is told); explicit
@@ -13,6 +14,7 @@ transactions then set the same limits with SET LOCAL.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -22,7 +24,7 @@ from psycopg.rows import tuple_row
 from pillars.ground.errors import PillarsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from psycopg import AsyncConnection
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pillars.ground.settings import Secret
 
 STATEMENT_TIMEOUT = 10.0
+# The client's own limit lets the server's be the first.
+PATIENCE = STATEMENT_TIMEOUT + 1.0
 CONNECT_TIMEOUT = 3.0
 OLDEST_SERVER = 140_000
 
@@ -152,7 +156,7 @@ async def fetch(
     connection: AsyncConnection[Any],
     statement: Statement,
     params: Mapping[str, Any] | None = None,
-    timeout: float = STATEMENT_TIMEOUT + 1.0,  # noqa: ASYNC109 - the default bounds every statement
+    timeout: float = PATIENCE,  # noqa: ASYNC109 - the default bounds every statement
 ) -> Sequence[tuple[Any, ...]]:
     """Run a named statement and return its rows (none for one that returns no rows)."""
     async with asyncio.timeout(timeout):
@@ -161,6 +165,39 @@ async def fetch(
         await cursor.execute(statement.sql, params)
         # Not `description`, which makes an object of each column.
         return await cursor.fetchall() if cursor.rownumber is not None else ()
+
+
+@asynccontextmanager
+async def transaction(
+    connection: AsyncConnection[Any], *, limits: bool = True
+) -> AsyncIterator[None]:
+    """Open a transaction; commits unless the block raises.
+
+    Its begin and its end are bounded like a statement; the block may last as long as it likes. The
+    server's limits do not cover a commit that waits for a standby. When the time runs out, nobody
+    knows what became of the transaction: the connection is closed.
+
+    Args:
+        connection: in a transaction already, this is a savepoint of it.
+        limits: whether the server has our limits; if not, they are set for this transaction.
+
+    Raises:
+        TimeoutError: the server did not answer.
+    """
+    loop = asyncio.get_running_loop()
+    patience = asyncio.timeout(PATIENCE)
+    try:
+        async with patience, connection.transaction():
+            if not limits:
+                await connection.execute(LOCAL_LIMITS)
+            patience.reschedule(None)
+            try:
+                yield
+            finally:
+                patience.reschedule(loop.time() + PATIENCE)
+    finally:
+        if patience.expired():
+            await connection.close()
 
 
 async def _took_limits(connection: AsyncConnection[Any]) -> bool:

@@ -19,13 +19,14 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pillars.db.connection import (
-    LOCAL_LIMITS,
+    CONNECT_TIMEOUT,
     NO_SETTINGS,
     STATEMENT_TIMEOUT,
     connect,
     conninfo,
     describe_dsn,
     fetch,
+    transaction,
 )
 from pillars.db.notify import JOBS_CHANNEL, Notices
 from pillars.ground.events import DatabaseReached, DatabaseUnreachable, StatementRun
@@ -118,8 +119,10 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
         """Borrow a connection and open a transaction on it; commits unless the block raises."""
-        async with self.connection() as connection, connection.transaction():
-            await self.limit(connection)
+        async with (
+            self.connection() as connection,
+            transaction(connection, limits=self.limits),
+        ):
             yield connection
 
     async def fetch(
@@ -142,11 +145,6 @@ class Database:
         rows = await fetch(connection, statement, params)
         self._emit(StatementRun(statement.name, time.monotonic() - began))
         return rows
-
-    async def limit(self, connection: AsyncConnection[Any]) -> None:
-        """Set our time limits inside a transaction where the server did not take them at start."""
-        if not self.limits:
-            await connection.execute(LOCAL_LIMITS)
 
     async def close(self) -> None:
         """Close the pool and all links; a notification that is owed is sent before."""
@@ -229,7 +227,12 @@ async def _check(connection: _Pooled) -> None:
     # A round trip for each use would cost as much as the use. A server that goes away says so on
     # the socket, or, cut off, is found by the first use or by the check after some idling.
     if time.monotonic() - connection.used_at > _TRUSTED_FOR or _has_news(connection.fileno()):
-        await AsyncConnectionPool.check_connection(connection)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await AsyncConnectionPool.check_connection(connection)
+        except TimeoutError:
+            await connection.close()
+            raise psycopg.OperationalError("the server does not answer") from None
 
 
 def _has_news(descriptor: int) -> bool:
@@ -271,8 +274,10 @@ class Link:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
         """Open a transaction; commits unless the block raises."""
-        async with self._mine() as connection, connection.transaction():
-            await self._database.limit(connection)
+        async with (
+            self._mine() as connection,
+            transaction(connection, limits=self._database.limits),
+        ):
             yield connection
 
     async def close(self) -> None:

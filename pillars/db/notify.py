@@ -156,9 +156,15 @@ class Listener:
                 # A pooler stands between: LISTEN would reach nobody.
                 await connection.close()
                 return None
-            for channel in self._callbacks:
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             self._connection = connection
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    for channel in self._callbacks:
+                        listen = sql.SQL("LISTEN {}").format(sql.Identifier(channel))
+                        await connection.execute(listen)
+            except BaseException:
+                await self.close()
+                raise
             # What was announced while nobody listened is unknown: look once.
             for callback in self._callbacks.values():
                 callback("")

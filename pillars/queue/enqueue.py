@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Cursor
 from psycopg.rows import tuple_row
 
-from pillars.db.connection import fetch
+from pillars.db.connection import fetch, transaction
 from pillars.ground.events import JobsEnqueued
 from pillars.queue.jobs import queue_of
 from pillars.queue.placing import Placed, place, takes_several_statements
@@ -99,7 +99,7 @@ async def _insert(
     if not jobs:
         return Placed([], [], soon=False)
     if _needs_transaction(connection, jobs):
-        async with connection.transaction():
+        async with transaction(connection):
             placed = await _place(connection, jobs, wake=wake)
     else:
         placed = await _place(connection, jobs, wake=wake)

@@ -76,7 +76,8 @@ class OwnTicker:
         Args:
             link: a connection of its own.
             slots: returns the owned slots as get_bit counts them.
-            progressed: called after each step that did its work.
+            progressed: called after each step, also one that failed: to expel a cron for what the
+                database refuses would help nobody. One that hangs calls no more.
             lookahead: seconds before its time that a tick is enqueued.
             emit: receives TicksFired, PassCompleted and ScheduleBroken.
             clock: monotonic time; a test's clock also owns the database's time.
@@ -99,6 +100,12 @@ class OwnTicker:
 
     async def step(self) -> float:
         """Fire one batch of what is due; returns the seconds until there may be more."""
+        try:
+            return await self._batch()
+        finally:
+            self._progressed()
+
+    async def _batch(self) -> float:
         if self._began is None:
             self._began, self._overdue = self._clock.monotonic(), 0
             self._earliest = float("inf")
@@ -120,7 +127,6 @@ class OwnTicker:
             self._overdue += fired.overdue
             self._earliest = min(self._earliest, fired.earliest)
             more = more or not fired.all
-        self._progressed()
         self._from_the_end = more and not self._from_the_end
         self.behind = more
         if more:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pillars.cluster.ring import SLOTS, slot_of
@@ -12,8 +14,6 @@ from tests.cron.ticking import ALL_SLOTS, NOON, at, own, rows, schedule, sweep, 
 from tests.helpers import FakeClock
 
 if TYPE_CHECKING:
-    import psycopg
-
     from pillars.db.database import Database
     from tests.helpers import RecordingListener
 
@@ -224,6 +224,34 @@ async def test_while_an_edit_holds_a_schedule_the_sweep_fires_the_others(
         await sweep(database, events, clock).step()
 
     assert rows(sql, "schedule") == [("other",)]
+
+
+async def test_a_step_that_the_database_refuses_is_progress_and_one_that_hangs_is_none(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule())
+    sql.execute("ALTER TABLE pillars.jobs ADD CONSTRAINT full_disk CHECK (false)")
+    progress: list[None] = []
+    ticker = own(database, events, clock, progressed=lambda: progress.append(None))
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await ticker.step()
+    assert len(progress) == 1
+
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def hangs(*_: Any) -> Any:
+        asked.set()
+        await never.wait()
+
+    ticker._link.fetch = hangs  # type: ignore[method-assign] # no answer ever
+    hung = asyncio.create_task(ticker.step())
+    await asked.wait()
+    assert len(progress) == 1
+    hung.cancel()
 
 
 async def test_a_poll_is_fired_in_several_statements_each_planned_while_one_is_under_way(

@@ -45,11 +45,12 @@ def own(
     clock: FakeClock,
     slots: bytes = ALL_SLOTS,
     lookahead: float = 5.0,
+    progressed: Callable[[], None] = lambda: None,
 ) -> OwnTicker:
     return OwnTicker(
         database.link("ticker"),
         slots=lambda: slots,
-        progressed=lambda: None,
+        progressed=progressed,
         lookahead=lookahead,
         emit=events,
         clock=clock,

@@ -145,7 +145,12 @@ class Membership:
     async def join(self) -> None:
         """Enter the members under a new id."""
         member_id = uuid4()
-        params = {"id": member_id, "now": self._clock.database_now(), **self._row}
+        params = {
+            "id": member_id,
+            "now": self._clock.database_now(),
+            "schedules_digest": self._schedules_digest,
+            **self._row,
+        }
         await self._link.fetch(SQL["join"], params)
         self.member_id = member_id
         self._beat_at = self._clock.monotonic()
@@ -309,7 +314,7 @@ class Membership:
         for event in lost:
             self._emit(event)
         if moved is None:
-            return 0
+            return False
         self._emit(moved)
         return moved.version
 

@@ -124,11 +124,15 @@ async def holders(
     connection: AsyncConnection[Any],
     digest: str,
     me: UUID | None,
-    lease: float,
 ) -> int:
-    """Return how many live crons other than `me` hold a set of schedule files."""
-    rows = await fetch(connection, SQL["holders"], {"digest": digest, "id": me, "lease": lease})
+    """Return how many crons other than `me`, not expelled yet, hold a set of schedule files."""
+    rows = await fetch(connection, SQL["holders"], {"digest": digest, "id": me})
     return int(rows[0][0])
+
+
+async def hold_set(connection: AsyncConnection[Any], digest: str, me: UUID | None) -> None:
+    """Note that `me` holds a set of schedule files, in the transaction that put it into force."""
+    await fetch(connection, SQL["hold_set"], {"digest": digest, "id": me})
 
 
 async def lock_ring(connection: AsyncConnection[Any]) -> tuple[int, list[UUID | None]]:

@@ -2,10 +2,10 @@
 -- Enter the members as joining.
 INSERT INTO pillars.members (
     id, role, name, state, pid, url, app_version, queues,
-    started_at, heartbeat_at, streak_at, progress_at
+    schedules_digest, started_at, heartbeat_at, streak_at, progress_at
 )
 SELECT %(id)s, %(role)s, %(name)s, 'joining', %(pid)s, %(url)s, %(app_version)s,
-    nullif(%(queues)s::text[], '{}'), clock.now, clock.now, clock.now, clock.now
+    nullif(%(queues)s::text[], '{}'), %(schedules_digest)s, clock.now, clock.now, clock.now, clock.now
 FROM (SELECT coalesce(%(now)s::timestamptz, now()) AS now) AS clock
 
 -- name: set_state
@@ -110,8 +110,11 @@ SELECT version, reason, member_name, moved, members, changed_at
 FROM pillars.ring_log ORDER BY version DESC LIMIT %(limit)s
 
 -- name: holders
--- Live crons that hold a set of schedule files.
+-- Crons that hold a set of schedule files. However old their heartbeats are: after an outage those of
+-- all are, and whoever is really gone is expelled.
 SELECT count(*) FROM pillars.members
-WHERE role = 'cron' AND schedules_digest = %(digest)s
-  AND id IS DISTINCT FROM %(id)s::uuid
-  AND heartbeat_at > now() - make_interval(secs => %(lease)s)
+WHERE role = 'cron' AND schedules_digest = %(digest)s AND id IS DISTINCT FROM %(id)s::uuid
+
+-- name: hold_set
+-- Note which set of schedule files a member holds.
+UPDATE pillars.members SET schedules_digest = %(digest)s WHERE id = %(id)s

@@ -4,9 +4,10 @@ Both are one set with one digest. A set is applied whole, in one transaction tha
 records its digest; replicas that hold the same files find the digest in force and do nothing.
 
 - A running replica that sees its files change applies them.
-- A replica that starts with files that were superseded waits while any live cron holds the newer
-  ones, so an old replica that restarts during a roll-out rolls nothing back; when none is left it
-  applies them, so a full roll-back works. What came into force within a lease counts as held.
+- A replica that starts with files that were superseded waits while any cron holds the newer ones
+  that was not expelled, so an old replica that restarts during a roll-out rolls nothing back, nor
+  one that is the first to move after an outage; when none is left it applies them, so a full
+  roll-back works. What came into force within a lease counts as held.
 - PILLARS_SCHEDULES_REVISION, where set, orders the sets outright.
 - A directory that is empty, missing or faulty changes nothing. Only where no file was ever applied
   may the set be that of the code alone.
@@ -85,8 +86,8 @@ class Reconciler:
             code: the application's schedules; None where no application is known.
             revision: PILLARS_SCHEDULES_REVISION.
             applied_by: name of this process, recorded with the set.
-            member_id: this process's id; the other live crons are asked what they hold.
-            lease: seconds of silence after which a cron does not count as live.
+            member_id: this process's id; the other crons are asked what they hold.
+            lease: seconds for which what came into force counts as held.
             holds: called with the digest this process holds once it is in force.
             emit: receives SchedulesApplied, SchedulesRefused, SchedulesWarned, SchedulesWaiting.
         """

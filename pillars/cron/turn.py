@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pillars.cluster.members import holders
+from pillars.cluster.members import hold_set, holders
 from pillars.cron.book import ScheduleConflictError, reconcile
 from pillars.cron.changes import try_lock_book
 from pillars.cron.code import load_set, texts_of_set
@@ -54,8 +54,8 @@ class Turn:
         directory, code: the set; `code` None where no application is known.
         revision: PILLARS_SCHEDULES_REVISION.
         applied_by: name of the process.
-        member_id: its id; the other live crons are asked what they hold.
-        lease: seconds of silence after which a cron does not count as live.
+        member_id: its id; the other crons are asked what they hold.
+        lease: seconds for which what came into force counts as held.
         started: whether it has had a set in force before.
     """
 
@@ -218,17 +218,20 @@ async def _bring_into_force(
     current = await _current(connection)
     verdict = await _judge(connection, turn, found.digest, current)
     if verdict is Verdict.WAIT and current is not None:
-        others = await holders(connection, current.digest, turn.member_id, turn.lease)
+        others = await holders(connection, current.digest, turn.member_id)
         return verdict, SchedulesWaiting(found.digest, current.digest, others)
     if verdict is not Verdict.APPLY:
         return verdict, None
     try:
-        return verdict, await apply_set(connection, found, turn.revision, turn.applied_by)
+        event = await apply_set(connection, found, turn.revision, turn.applied_by)
     except ScheduleConflictError as error:
         return verdict, _refused(turn, *str(error).splitlines()).event
     except HalfASetError as error:
         # What is in force may change, and then it is whole.
         return Verdict.WAIT, _refused(turn, str(error)).event
+    # The next heartbeat would say so, and there may be none for long.
+    await hold_set(connection, found.digest, turn.member_id)
+    return verdict, event
 
 
 async def _current(connection: AsyncConnection[Any]) -> _Current | None:
@@ -255,8 +258,6 @@ async def _judge(
     ((superseded,),) = await fetch(connection, SQL["was_in_force"], {"digest": digest})
     if not superseded:
         return Verdict.APPLY
-    # Who applied it, or found it in force, says so with the next heartbeat only.
-    held = current.age < turn.lease or await holders(
-        connection, current.digest, turn.member_id, turn.lease
-    )
+    # Who finds it in force says so with the next heartbeat only.
+    held = current.age < turn.lease or await holders(connection, current.digest, turn.member_id)
     return Verdict.WAIT if held else Verdict.APPLY

@@ -130,11 +130,15 @@ class Cluster:
         return replica
 
     def kill(self, replica: Replica) -> None:
-        """Let a replica be silent for longer than the lease."""
+        """Let a replica be silent for so long that it is expelled."""
+        self.wait()
+        self._sql.execute("DELETE FROM pillars.members WHERE id = %s", (replica.member_id,))
+
+    def outage(self) -> None:
+        """Let the database have been away for longer than the lease; nobody has beaten again."""
         self.wait()
         self._sql.execute(
-            "UPDATE pillars.members SET heartbeat_at = now() - interval '6 seconds' WHERE id = %s",
-            (replica.member_id,),
+            "UPDATE pillars.members SET heartbeat_at = heartbeat_at - interval '6 seconds'"
         )
 
     def wait(self) -> None:
@@ -434,6 +438,34 @@ async def test_a_superseded_set_is_applied_when_no_live_cron_holds_the_newer_one
     assert await names(database) == OLD
     assert cluster.sets() == [("cron-1", 1), ("cron-2", 2), ("cron-3", 1)]
     assert len(old.held) == 1
+
+
+async def test_a_replica_that_waits_and_is_the_first_to_move_after_an_outage_rolls_nothing_back(
+    cluster: Cluster, database: Database
+) -> None:
+    await rolled_out(cluster)
+    old = cluster.start(OLD)
+    await old.reconciler.step()
+
+    cluster.outage()
+    assert await old.reconciler.step() == WAIT_EVERY
+
+    assert await names(database) == NEW
+
+
+async def test_who_puts_a_set_into_force_holds_it_before_the_next_heartbeat(
+    cluster: Cluster, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cluster.start(OLD)
+    await first.reconciler.step()
+    monkeypatch.setattr(first.reconciler, "_holds", lambda _: None)
+    first.write(NEW)
+    await first.look_twice()
+
+    cluster.outage()
+    assert await cluster.start(OLD).reconciler.step() == WAIT_EVERY
+
+    assert await names(database) == NEW
 
 
 async def test_a_directory_that_came_late_with_a_superseded_set_rolls_nothing_back(

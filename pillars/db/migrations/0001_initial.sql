@@ -65,7 +65,8 @@ CREATE TABLE pillars.schedule_sets (
     revision    bigint,
     schedules   integer NOT NULL,
     applied_by  text NOT NULL,
-    applied_at  timestamptz NOT NULL DEFAULT now()
+    -- To write a large set takes longer than a lease.
+    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 -- Which ids a name had before: what became of the ticks of a removed schedule can still be asked.

@@ -22,7 +22,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 from pillars.cluster import members
@@ -41,6 +41,7 @@ from pillars.ground.events import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from psycopg import AsyncConnection
 
@@ -58,6 +59,16 @@ TRUST = 0.8
 HAND_OVER_LIMIT = 3.0
 _NO_SLOTS = bytes(SLOTS // 8)
 _OFFSET_SAMPLES = 60
+
+
+class _Seen(NamedTuple):
+    """Which map: a standby that is promoted may give one version twice, and not at one time."""
+
+    version: int
+    changed_at: datetime | None
+
+
+_NO_RING = _Seen(0, None)
 
 
 class Membership:
@@ -95,7 +106,6 @@ class Membership:
             queues: what a worker serves; none named means all.
         """
         self.member_id: UUID | None = None
-        self.ring_version = 0
         self.role = role
         self.name = name
         self._link = link
@@ -113,6 +123,7 @@ class Membership:
         self._clock = clock
         self._schedules_digest: str | None = None
         self._mask = _NO_SLOTS
+        self._seen = _NO_RING
         self._active = False
         self._leaving = False
         self._progressed_at = clock.monotonic()
@@ -126,6 +137,11 @@ class Membership:
         """The owned slots as get_bit counts them; none while ownership cannot be trusted."""
         trusted = self._clock.monotonic() - self._beat_at < TRUST * self._lease
         return self._mask if trusted else _NO_SLOTS
+
+    @property
+    def ring_version(self) -> int:
+        """The version of the map that the owned slots are by; 0 before there is one."""
+        return self._seen.version
 
     @property
     def slot_count(self) -> int:
@@ -192,10 +208,9 @@ class Membership:
         if beat is None:
             self._lost()
             return 0.0
-        version, suspects = beat
-        if suspects and self._active:
-            version = max(version, await self._expel())
-        if version != self.ring_version and self.role == "cron" and not self._leaving:
+        seen, suspects = beat
+        moved = suspects and self._active and await self._expel()
+        if (moved or seen != self._seen) and self.role == "cron" and not self._leaving:
             self._emit(await self._take_over_ring())
             # Tell at once that the new map is in use: a leaving cron waits for it.
             return 0.0
@@ -266,7 +281,7 @@ class Membership:
         await self.activate()
         return 0.0
 
-    async def _heartbeat(self) -> tuple[int, bool] | None:
+    async def _heartbeat(self) -> tuple[_Seen, bool] | None:
         sent, sent_wall = self._clock.monotonic(), time.time()
         rows = await self._link.fetch(
             SQL["heartbeat"],
@@ -284,16 +299,16 @@ class Membership:
         took = self._clock.monotonic() - sent
         if not rows:
             return None
-        ((version, database_time, suspects),) = rows
+        ((version, changed_at, database_time, suspects),) = rows
         self._beat_at = sent
         self._emit(HeartbeatSent(took))
         # The sample with the shortest round trip is the least wrong.
         self._offsets.append((took, sent_wall + took / 2 - database_time))
         self._emit(ClockMeasured(min(self._offsets)[1]))
-        return version, suspects
+        return _Seen(version, changed_at), suspects
 
-    async def _expel(self) -> int:
-        """Remove who gives no sign of life; returns the ring's version, 0 if it was not moved."""
+    async def _expel(self) -> bool:
+        """Remove who gives no sign of life; tells whether the ring was moved."""
         me = self._me()
         rescued: dict[UUID, int] = {}
         lost: list[Event] = []
@@ -316,7 +331,7 @@ class Membership:
         if moved is None:
             return False
         self._emit(moved)
-        return moved.version
+        return True
 
     def _expelled(self, member: Expelled, rescued: int) -> MemberExpelled:
         silent = member.heartbeat_age > self._lease
@@ -330,10 +345,10 @@ class Membership:
         )
 
     async def _take_over_ring(self) -> RingSeen:
-        ((version, owners),) = await self._link.fetch(SQL["ring"])
+        ((version, changed_at, owners),) = await self._link.fetch(SQL["ring"])
         old, new = self._mask, mask(owners, self._me().id)
         self._mask = new
-        self.ring_version = version
+        self._seen = _Seen(version, changed_at)
         return RingSeen(
             version=version,
             slots=_bits(new),
@@ -346,7 +361,7 @@ class Membership:
         self.member_id = None
         self._active = False
         self._mask = _NO_SLOTS
-        self.ring_version = 0
+        self._seen = _NO_RING
 
 
 def _bits(slots: bytes) -> int:

@@ -27,7 +27,7 @@ SET heartbeat_at = clock.now,
     schedules_digest = %(schedules_digest)s
 FROM (SELECT coalesce(%(now)s::timestamptz, now()) AS now) AS clock
 WHERE id = %(id)s
-RETURNING (SELECT version FROM pillars.ring),
+RETURNING (SELECT version FROM pillars.ring), (SELECT changed_at FROM pillars.ring),
     extract(epoch FROM clock_timestamp())::float8,
     EXISTS (
         SELECT FROM pillars.members AS other
@@ -59,7 +59,7 @@ SELECT version, map FROM pillars.ring FOR UPDATE
 
 -- name: ring
 -- The ring as it stands.
-SELECT version, map FROM pillars.ring
+SELECT version, changed_at, map FROM pillars.ring
 
 -- name: ring_members
 -- Who takes part in the ring.
@@ -68,7 +68,9 @@ SELECT id, name FROM pillars.members WHERE role = 'cron' AND state = 'active'
 -- name: move_ring
 -- Put a new map into force, log it and announce it.
 WITH changed AS (
-    UPDATE pillars.ring SET version = version + 1, map = %(map)s::uuid[] RETURNING version
+    UPDATE pillars.ring
+    SET version = version + 1, map = %(map)s::uuid[], changed_at = clock_timestamp()
+    RETURNING version
 ), logged AS (
     INSERT INTO pillars.ring_log (version, reason, member_id, member_name, moved, members)
     SELECT version, %(reason)s, %(member_id)s, %(member_name)s, %(moved)s, %(members)s FROM changed

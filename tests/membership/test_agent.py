@@ -169,6 +169,35 @@ async def test_a_member_that_finds_its_row_gone_joins_anew_under_another_id(
     assert a.slot_count == b.slot_count == SLOTS // 2
 
 
+async def test_a_cron_that_joins_anew_says_at_once_which_files_it_holds(
+    make: Callable[..., Membership], database: Database
+) -> None:
+    cron = make("a")
+    cron.holds("digest")
+
+    await cron.join()
+
+    assert [member.schedules_digest for member in await list_members(database)] == ["digest"]
+
+
+async def test_a_map_of_the_same_version_that_is_another_is_taken_over(
+    make: Callable[..., Membership], sql: psycopg.Connection[Any]
+) -> None:
+    a, b, c = await joined(make, "a", "b", "c")
+    for agent in (a, b):
+        await agent.step()
+    # As a standby that was promoted without c's coming, and then expelled b.
+    sql.execute("DELETE FROM pillars.members WHERE id IN (%s, %s)", (b.member_id, c.member_id))
+    sql.execute(
+        "UPDATE pillars.ring SET map = array_fill(%s::uuid, ARRAY[4096]), changed_at = now()",
+        (a.member_id,),
+    )
+
+    await a.step()
+
+    assert a.slot_count == SLOTS
+
+
 async def test_a_join_that_was_cut_short_is_made_up_for(
     make: Callable[..., Membership],
     events: RecordingListener,

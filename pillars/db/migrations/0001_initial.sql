@@ -363,7 +363,9 @@ CREATE TABLE pillars.ring (
     version    bigint NOT NULL DEFAULT 0,
     slots      integer NOT NULL DEFAULT 4096,
     -- map[slot + 1] is the member that owns the slot.
-    map        uuid[] NOT NULL
+    map        uuid[] NOT NULL,
+    -- Tells apart two changes of one version: a standby that is promoted may have missed the first.
+    changed_at timestamptz NOT NULL DEFAULT now()
 );
 
 INSERT INTO pillars.ring (map) VALUES (array_fill(NULL::uuid, ARRAY[4096]));

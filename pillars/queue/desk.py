@@ -163,6 +163,9 @@ async def show_job(database: Database, job_id: int) -> JobRecord:
 async def retry_job(database: Database, job_id: int) -> None:
     """Make a dead, cancelled or failed job available at once; it gets one more attempt at least.
 
+    That attempt may be its last: neither its failures nor the workers it was lost with are
+    forgotten.
+
     Raises:
         JobNotFoundError: there is none with this id.
         JobStateError: it waits, runs or ended well, or another job holds its unique key.

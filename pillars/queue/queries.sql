@@ -455,7 +455,8 @@ RETURNING jobs.id
 , page AS MATERIALIZED (
     SELECT places.queue, places.priority, found.*
     FROM places, LATERAL (
-        (SELECT run_at, id, gate, state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[]) AS held
+        (SELECT run_at, id, gate, worker_id, rescues,
+             state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[]) AS held
          FROM pillars.jobs
          WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
            AND gate = 'open' AND (run_at, id) > (places.run_at, places.id)
@@ -463,7 +464,7 @@ RETURNING jobs.id
          ORDER BY run_at, id LIMIT %(limit)s)
         UNION ALL
         -- Those that hold a key or count against a limit run, so they are few: all at the first page.
-        (SELECT run_at, id, gate, worker_id = ANY(%(worker_ids)s::uuid[])
+        (SELECT run_at, id, gate, worker_id, rescues, worker_id = ANY(%(worker_ids)s::uuid[])
          FROM pillars.jobs
          WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
            AND gate = 'holding' AND places.id = 0)
@@ -495,20 +496,39 @@ UNION ALL SELECT false, queue, priority, run_at, id FROM further
 -- name: rescue
 -- Put the running jobs of lost workers back; one that outlived too many workers is dead. Returns
 -- them, for each whether it is dead and what it was, and the places where to go on.
+-- Which of the jobs a worker had, begun or in its buffer, was its ruin cannot be known from one loss,
+-- but whoever it is was there each time. So what is lost for the first time runs again at once. From
+-- the second time on each comes back after a random pause of its own, up to 4 s, then 8, at last 17
+-- minutes: neighbours come apart, and whoever does no harm ends meanwhile. Of those lost with a worker
+-- only the one that was lost most often dies: beside a single culprit, which is in every loss, no
+-- other ever can. Where several were lost equally often all come back, to be told apart by the next
+-- loss, though not for ever. They are compared as far as one page shows them.
 -- index: jobs_ready
-, rescued AS (
-    UPDATE pillars.jobs
-    SET state = CASE WHEN rescues + 1 >= %(most_rescues)s THEN 'dead'::pillars.job_state
-                     ELSE 'available' END,
-        finished_at = CASE WHEN rescues + 1 >= %(most_rescues)s THEN now() END,
-        worker_id = CASE WHEN rescues + 1 >= %(most_rescues)s THEN worker_id END,
+, lost AS MATERIALIZED (
+    SELECT id, rescues + 1 AS losses, rescues + 1 >= %(most_rescues)s AND (
+        rank() OVER (PARTITION BY worker_id ORDER BY rescues DESC) = 1
+        AND count(*) OVER (PARTITION BY worker_id, rescues) = 1
+        OR rescues + 1 >= %(most_rescues)s * 4
+    ) AS dead
+    FROM page WHERE held
+), rescued AS (
+    UPDATE pillars.jobs AS jobs
+    SET state = CASE WHEN lost.dead THEN 'dead'::pillars.job_state ELSE 'available' END,
+        finished_at = CASE WHEN lost.dead THEN now() END,
+        worker_id = CASE WHEN lost.dead THEN jobs.worker_id END,
+        -- What shall be cancelled is due at once: whoever claims it sees to that.
+        run_at = CASE WHEN lost.dead OR losses = 1 OR cancel_requested_at IS NOT NULL THEN run_at
+                      ELSE now() + make_interval(secs => random() * 2 ^ least(losses, 10)) END,
         gate = 'open',
         expires_at = NULL,
-        rescues = rescues + 1,
+        rescues = losses,
         error = %(error)s
-    WHERE id = ANY(ARRAY(SELECT id FROM page WHERE held))
-      AND state = 'running' AND worker_id = ANY(%(worker_ids)s::uuid[])
-    RETURNING state = 'dead' AS dead, id, type, queue, attempt, schedule
+    FROM lost
+    -- By id, and one that names them all: a row that is just being changed must not be missed, and
+    -- the planner may not take to scanning the table.
+    WHERE jobs.id = ANY(ARRAY(SELECT id FROM lost)) AND jobs.id = lost.id
+      AND jobs.state = 'running' AND jobs.worker_id = ANY(%(worker_ids)s::uuid[])
+    RETURNING lost.dead, jobs.id, type, queue, attempt, schedule
 )
 SELECT true, queue, NULL::smallint, NULL::timestamptz, id, dead, type, attempt, schedule FROM rescued
 UNION ALL SELECT false, queue, priority, run_at, id, NULL, NULL, NULL, NULL FROM further
@@ -619,11 +639,12 @@ FROM unnest(%(schedule_ids)s::bigint[]) AS schedule (id), LATERAL (
 ORDER BY fire_at DESC, finished_at DESC NULLS FIRST
 
 -- name: retry_job
--- Make a job that ended badly available again, at once.
+-- Make a job that ended badly available again, at once. Its rescues stay: they are what tells the
+-- attempts that were lost with workers from those that failed.
 -- index: jobs_pkey
 UPDATE pillars.jobs
 SET state = 'available', gate = 'open', run_at = now(), finished_at = NULL, worker_id = NULL,
-    rescues = 0, reason = NULL, expires_at = NULL, cancel_requested_at = NULL
+    reason = NULL, expires_at = NULL, cancel_requested_at = NULL
 WHERE id = %(id)s AND state IN ('dead', 'cancelled', 'failed')
 RETURNING id
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pillars.db.statements import Statement
     from pillars.ground.events import Emit
 
-# A job that outlived this many workers kills them: it is dead and does no more harm.
+# A job that outlived this many workers, and more than any other that was lost with the last one,
+# kills them: it is dead and does no more harm.
 MOST_RESCUES = 5
 PRUNE_PAGE = 5_000
 _PRUNE_LOCK = 0x7072756E65
@@ -43,9 +44,12 @@ class Rescued(NamedTuple):
 async def rescue(connection: AsyncConnection[Any], lost_workers: Sequence[UUID]) -> Rescued:
     """Put the running jobs of lost workers back on the queue, in the caller's transaction.
 
-    Their attempt does not count as a failure, but a job that was lost with MOST_RESCUES workers
-    becomes dead. The caller holds locks that others wait for, so this looks at the front of each
-    lane only; where more jobs are due, the `Rescuer` of any worker looks at the rest.
+    Their attempt does not count as a failure. They are due at once, those that were lost before
+    after a random pause, longer each time, which parts a job that kills its workers from its
+    neighbours: of what a worker had, the one that was lost more often than the others becomes dead
+    once that was with MOST_RESCUES workers. The caller holds locks that others wait for, so this
+    looks at the front of each lane only; where more jobs are due, the `Rescuer` of any worker looks
+    at the rest.
     """
     rescued, places = await _rescue(
         partial(fetch, connection), lost_workers, None, limit=_FIRST_LOOK

@@ -72,15 +72,23 @@ SELECT place, id, soon,
 FROM inserted JOIN new USING (id)
 
 -- name: holders_of_keys
--- Which jobs hold these unique keys; those held by the time of a finished job alone, if that is
--- over, are let go.
+-- Which jobs hold these unique keys. Those held by the time of a finished job alone, if that is over,
+-- are let go; so are those of jobs that expired before anybody started them, which end here.
 -- index: jobs_unique
 WITH lapsed AS (
     UPDATE pillars.jobs SET unique_until = NULL
     WHERE unique_key = ANY(%(keys)s::text[]) AND finished_at IS NOT NULL AND unique_until <= now()
+), expired AS (
+    UPDATE pillars.jobs SET state = 'cancelled', finished_at = now(), unique_until = NULL,
+        error = 'expired: it could not be started in the time it was given'
+    WHERE unique_key = ANY(%(keys)s::text[]) AND finished_at IS NULL
+      AND state = 'available' AND expires_at < now() AND (unique_until <= now()) IS NOT FALSE
 )
 SELECT unique_key, id FROM pillars.jobs
-WHERE unique_key = ANY(%(keys)s::text[]) AND (finished_at IS NULL OR unique_until > now())
+WHERE unique_key = ANY(%(keys)s::text[]) AND (
+    unique_until > now()
+    OR finished_at IS NULL AND (state = 'available' AND expires_at < now()) IS NOT TRUE
+)
 
 -- name: insert_ticks
 -- The second half of cron's fire statement: a job for each row of its CTE `ticks`. A tick whose

@@ -18,6 +18,8 @@ from pillars.queue.upkeep import Pruner, rescue
 from tests.helpers import new_member, put
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import psycopg
 
     from pillars.db.database import Database
@@ -156,6 +158,41 @@ async def test_a_job_that_is_claimed_too_late_is_marked_expired(
 
     expired = "expired: it could not be started in the time it was given"
     assert {job.type: job.refusal for job in jobs} == {"late": expired, "good": None, "any": None}
+
+
+async def test_a_job_that_expired_before_it_was_started_swallows_no_successor(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    first = await put(database, NewJob("a", unique_key="k", expires_in=60))
+    sql.execute("UPDATE pillars.jobs SET expires_at = now() - interval '1 s'")
+
+    (second,) = await put(database, NewJob("b", unique_key="k", expires_in=60))
+    sql.execute("UPDATE pillars.jobs SET expires_at = now() - interval '1 s'")
+    by_sql = "SELECT pillars.enqueue('c', unique_key => 'k')"
+    ((third,),) = sql.execute(by_sql).fetchall()
+
+    expired = "expired: it could not be started in the time it was given"
+    assert sql.execute("SELECT id, state, error FROM pillars.jobs ORDER BY id").fetchall() == [
+        (*first, "cancelled", expired),
+        (second, "cancelled", expired),
+        (third, "available", None),
+    ]
+
+
+@pytest.mark.parametrize("held", ["started", "kept for a time"])
+async def test_a_job_that_expired_keeps_the_key_where_it_was_started_or_has_it_for_a_time(
+    database: Database, sql: psycopg.Connection[Any], worker: UUID, held: str
+) -> None:
+    first = await put(
+        database,
+        NewJob("a", unique_key="k", expires_in=60, unique_for=None if held == "started" else 3600),
+    )
+    if held == "started":
+        await Claims(database.link("claims"), SystemClock()).claim(worker, [], 1)
+    sql.execute("UPDATE pillars.jobs SET expires_at = now() - interval '1 s'")
+
+    assert await put(database, NewJob("b", unique_key="k")) == first
+    assert sql.execute("SELECT pillars.enqueue('c', unique_key => 'k')").fetchall() == [(first[0],)]
 
 
 @pytest.mark.parametrize("how", ["failed", "available", "rescued"])

@@ -302,6 +302,11 @@ BEGIN
         IF $8 IS NOT NULL THEN
             UPDATE pillars.jobs SET unique_until = NULL
             WHERE unique_key = $8 AND finished_at IS NOT NULL AND unique_until <= now();
+            -- A job that expired before anybody started it holds its key no longer.
+            UPDATE pillars.jobs SET state = 'cancelled', finished_at = now(), unique_until = NULL,
+                error = 'expired: it could not be started in the time it was given'
+            WHERE unique_key = $8 AND finished_at IS NULL
+              AND state = 'available' AND expires_at < now() AND (unique_until <= now()) IS NOT FALSE;
         END IF;
         INSERT INTO pillars.jobs (
             type, args, queue, priority, run_at, max_attempts, timeout, retry, slot, unique_key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ DEPTH_LIMIT, DEPTH_TOTAL = 10_000, 200_000
 # Bytes of JSON text.
 LONGEST_IN_LIST = 8_192
 _NEWEST = 1_000
+# A unique key can be taken again as soon as it is let go.
+_TRIES = 5
 
 
 class JobNotFoundError(PillarsError):
@@ -170,13 +173,17 @@ async def retry_job(database: Database, job_id: int) -> None:
         JobNotFoundError: there is none with this id.
         JobStateError: it waits, runs or ended well, or another job holds its unique key.
     """
-    try:
-        await _change(database, "retry_job", {"id": job_id}, "retried")
-    except psycopg.errors.UniqueViolation:
+    for _ in range(_TRIES):
+        with suppress(psycopg.errors.UniqueViolation):
+            await _change(database, "retry_job", {"id": job_id}, "retried")
+            return
         job = await show_job(database, job_id)
-        raise JobStateError(
-            f"job {job.id} cannot be retried: another job holds its unique key {job.unique_key!r}",
-        ) from None
+        # Where nobody holds it any more it was let go of just now.
+        if await database.fetch(SQL["holders_of_keys"], {"keys": [job.unique_key]}):
+            break
+    raise JobStateError(
+        f"job {job.id} cannot be retried: another job holds its unique key {job.unique_key!r}",
+    )
 
 
 async def retry_jobs(

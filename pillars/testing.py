@@ -81,7 +81,13 @@ async def enqueued(
     for state in (JobState.AVAILABLE, JobState.FAILED):
         before = None
         while page := await list_jobs(
-            database, state=state, type=type, queue=queue, before=before, limit=_PAGE
+            database,
+            state=state,
+            type=type,
+            queue=queue,
+            before=before,
+            limit=_PAGE,
+            longest=None,
         ):
             waiting += page
             before = page[-1].id
@@ -194,7 +200,7 @@ class _Bench:
         return self._error(ended)
 
     def _error(self, ended: Ended) -> BaseException | None:
-        if ended.state not in (JobState.FAILED, JobState.DEAD):
+        if ended.started and ended.state not in (JobState.FAILED, JobState.DEAD):
             return None
         return self._raised.error or JobFailedError(ended.error or "")
 

@@ -125,10 +125,11 @@ async def list_jobs(
     schedule: str | None = None,
     before: int | None = None,
     limit: int = 50,
+    longest: int | None = LONGEST_IN_LIST,
 ) -> list[JobRecord]:
     """Return jobs, newest first; `before` is the id to go on from.
 
-    Args and results of over LONGEST_IN_LIST bytes are left out: `show_job` has them.
+    Args and results of over `longest` bytes are left out, None of any: `show_job` has them.
     """
     rows = await database.fetch(
         SQL["list_jobs"],
@@ -139,7 +140,7 @@ async def list_jobs(
             "schedule": schedule,
             "before": before,
             "limit": limit,
-            "longest": LONGEST_IN_LIST,
+            "longest": longest,
         },
     )
     return [JobRecord(*row) for row in rows]

@@ -41,6 +41,13 @@ async def test_what_waits_is_listed_in_the_order_it_was_put(app: App) -> None:
     assert len(await enqueued(app)) == 3
 
 
+async def test_long_args_are_listed_whole(app: App) -> None:
+    args = {"text": "x" * 20_000}
+    await app.enqueue("a", args)
+
+    assert [job.args for job in await enqueued(app)] == [args]
+
+
 async def test_all_that_waits_is_listed_however_much_it_is(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +149,15 @@ async def test_a_failure_without_an_exception_is_told(app: App) -> None:
 
     with pytest.raises(JobFailedError, match=r"job type 'unknown\.type' is unknown"):
         await run_due_jobs(app)
+
+
+async def test_a_type_nobody_knows_ends_the_run_where_errors_are_recorded(app: App) -> None:
+    await app.enqueue("unknown.type")
+
+    (job,) = await run_due_jobs(app, raise_errors=False)
+
+    assert (job.state, job.attempt) == ("available", 0)
+    assert (job.error or "").startswith("job type 'unknown.type' is unknown")
 
 
 async def test_a_job_that_enqueues_itself_does_not_go_on_for_ever(app: App) -> None:

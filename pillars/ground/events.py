@@ -364,10 +364,11 @@ class JobsClaimed(Event):
 
 # A named tuple: one is made for every attempt, at a fifth of a dataclass's cost.
 class JobFinished(NamedTuple):
-    """An attempt ended: `outcome` is succeeded, failed, dead, cancelled or snoozed.
+    """An attempt ended: `outcome` is succeeded, failed, dead, cancelled, snoozed or unknown.
 
-    `retry_in` are the seconds until the next attempt of one that failed or was snoozed; `fire_at`
-    is the schedule's tick.
+    Of a job whose type is unknown to the worker no attempt was made. `retry_in` are the seconds
+    until the next attempt of one that failed, was snoozed or is unknown; `fire_at` is the
+    schedule's tick.
     """
 
     job_id: int

@@ -76,10 +76,12 @@ class Ended(NamedTuple):
     """How an attempt ended.
 
     Attributes:
-        state: succeeded, failed, dead, cancelled, or available for one that was snoozed.
+        state: succeeded, failed, dead, cancelled, or available for one that was snoozed, or whose
+            type is unknown here.
         error: why; of one that succeeded, why its result is not stored.
         retry_in: seconds until the next attempt; set for failed and available alone.
         result: what the handler returned, as JSON text, if it is to be stored.
+        started: whether there was a handler to be called; a job without one may expire yet.
     """
 
     job_id: JobId
@@ -88,10 +90,13 @@ class Ended(NamedTuple):
     error: str | None = None
     retry_in: float | None = None
     result: str | None = None
+    started: bool = True
 
     @property
     def outcome(self) -> str:
-        """What people call the state: succeeded, failed, dead, cancelled or snoozed."""
+        """What people call the state: succeeded, failed, dead, cancelled, snoozed or unknown."""
+        if not self.started:
+            return "unknown"
         return "snoozed" if self.state is JobState.AVAILABLE else self.state.value
 
     @property
@@ -312,6 +317,7 @@ class Claims:
                 "states": [result.state.value for result in bad],
                 "errors": [result.error for result in bad],
                 "retry_in": [result.retry_in for result in bad],
+                "unstarted": [not result.started for result in bad],
             }
             taken.update(await self._write("fail", worker_id, bad, extra))
         return [result for result in results if result.job_id not in taken]

@@ -387,8 +387,8 @@ SELECT coalesce(array_agg(id), '{}') FROM done
 
 -- name: fail
 -- Mark jobs failed (to be tried after retry_in seconds), snoozed (available after retry_in seconds),
--- dead or cancelled, fenced as in succeed. They were started in time: what comes later never expires.
--- One that shall be cancelled is due again at once: whoever claims it sees to that.
+-- dead or cancelled, fenced as in succeed. What was started in time never expires later. One that
+-- shall be cancelled is due again at once: whoever claims it sees to that.
 -- index: jobs_pkey
 WITH done AS (
     UPDATE pillars.jobs AS jobs
@@ -397,7 +397,8 @@ WITH done AS (
         gate = 'open',
         -- A snoozed attempt does not count.
         attempt = jobs.attempt - CASE WHEN result.state = 'available' THEN 1 ELSE 0 END,
-        expires_at = NULL,
+        started_at = CASE WHEN NOT result.unstarted THEN jobs.started_at END,
+        expires_at = CASE WHEN result.unstarted THEN jobs.expires_at END,
         worker_id = CASE WHEN result.retry_in IS NULL THEN jobs.worker_id END,
         finished_at = CASE WHEN result.retry_in IS NULL
                            THEN coalesce(%(now)s::timestamptz, now()) END,
@@ -408,8 +409,8 @@ WITH done AS (
                            + make_interval(secs => result.retry_in) END
     FROM unnest(
         %(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[], %(errors)s::text[],
-        %(retry_in)s::float8[]
-    ) AS result (id, attempt, state, error, retry_in),
+        %(retry_in)s::float8[], %(unstarted)s::boolean[]
+    ) AS result (id, attempt, state, error, retry_in, unstarted),
     LATERAL (
         SELECT ctid AS row FROM pillars.jobs
         WHERE id = result.id AND attempt = result.attempt
@@ -508,8 +509,8 @@ UNION ALL SELECT false, queue, priority, run_at, id FROM further
 -- but whoever it is was there each time. So what is lost for the first time runs again at once. From
 -- the second time on each comes back after a random pause of its own, up to 4 s, then 8, at last 17
 -- minutes: neighbours come apart, and whoever does no harm ends meanwhile. Of those lost with a worker
--- only the one that was lost most often dies: beside a single culprit, which is in every loss, no
--- other ever can. Where several were lost equally often all come back, to be told apart by the next
+-- only the one that was lost most often dies: beside a single culprit, which is in every loss, that is
+-- no other. Where several were lost equally often all come back, to be told apart by the next
 -- loss, though not for ever. They are compared as far as one page shows them.
 -- index: jobs_ready
 , lost AS MATERIALIZED (
@@ -581,12 +582,12 @@ SELECT (SELECT count(*) FROM gone), max(id),
 FROM page
 
 -- name: list_jobs
--- Jobs for people, newest first, by any of state, type, queue and schedule; without large args and
--- results, of which a page might have hundreds of megabytes.
+-- Jobs for people, newest first, by any of state, type, queue and schedule; without args and
+-- results longer than is asked for, of which a page might have hundreds of megabytes.
 SELECT id, type, state::text, queue, priority,
-    CASE WHEN (octet_length(args::text) <= %(longest)s::integer) IS NOT FALSE THEN args END, attempt, max_attempts, schedule,
-    fire_at, run_at, created_at, started_at, finished_at, worker_id, error, reason, ticks, fire_until,
-    timeout, gate::text, unique_key, concurrency_key, expires_at, cancel_requested_at,
+    CASE WHEN (octet_length(args::text) <= %(longest)s::integer) IS NOT FALSE THEN args END,
+    attempt, max_attempts, schedule, fire_at, run_at, created_at, started_at, finished_at, worker_id,
+    error, reason, ticks, fire_until, timeout, gate::text, unique_key, concurrency_key, expires_at, cancel_requested_at,
     CASE WHEN (octet_length(result::text) <= %(longest)s::integer) IS NOT FALSE THEN result END, trace
 FROM pillars.jobs
 WHERE (%(before)s::bigint IS NULL OR id < %(before)s)

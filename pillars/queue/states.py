@@ -7,7 +7,7 @@
 
     available, failed --cancel--> cancelled
     running --cancel asked for, seen by its worker or by the next to claim it--> cancelled
-    running --snooze--> available at a later run_at
+    running --snooze, type unknown--> available at a later run_at
     dead, cancelled, failed --retry--> available
 
 `skipped` and `missed` are ticks that never became work; they are born finished.

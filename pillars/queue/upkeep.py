@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST_RESCUES = 5
 PRUNE_PAGE = 5_000
 _PRUNE_LOCK = 0x7072756E65
-# While there is nothing to delete, and after pages full of it: deleting one takes twice as long.
+# After most pages, and after those of which every job was deleted: there is a backlog.
 _BETWEEN_PAGES, _BETWEEN_FULL_PAGES = 0.2, 0.02
 _BETWEEN_ROUNDS = 30.0
 _RESCUE = Pages("rescue")

@@ -212,7 +212,8 @@ METRICS: tuple[Metric, ...] = (
         ("queue", "type", "outcome"),
         _ALL,
         "Attempts that ended, by outcome: succeeded, failed (to be retried), dead, cancelled, "
-        "snoozed; jobs that die of lost workers are counted by whoever expelled the last one.",
+        "snoozed, unknown (its type, here: put back); jobs that die of lost workers are counted by "
+        "whoever expelled the last one.",
     ),
     Metric(
         "pillars_job_duration_seconds",

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 # Of queue and type: each has a whole histogram, and two labels of 200 values make 40,000 pairs.
 PAIR_LIMIT = 300
-_OUTCOMES = ("succeeded", "failed", "dead", "cancelled", "snoozed")
+_OUTCOMES = ("succeeded", "failed", "dead", "cancelled", "snoozed", "unknown")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

@@ -281,6 +281,8 @@ def _job_finished(event: JobFinished) -> Words:
     if event.outcome == "snoozed":
         why = f": {first_line(event.error)}" if event.error else ""
         return INFO, f"{job} was snoozed for {duration(event.retry_in or 0.0)}{why}"
+    if event.outcome == "unknown":
+        return WARNING, f"{job} is put back for {duration(event.retry_in or 0.0)}: {event.error}"
     attempt = f"{event.outcome} after {took}, attempt {event.attempt}"
     text = f"{job} {attempt}: {first_line(event.error) or 'no reason given'}"
     if event.retry_in is None:

@@ -27,7 +27,9 @@ What happens when
 =================
 
 - *A handler fails, whatever it raises*: failed, to be tried again by its policy; or dead.
-- *A job type is unknown here*: failed and tried again, as a newer worker may know it; or dead.
+- *A job type is unknown here*: put back for 10 to 60 s with the reason on its row and in the log,
+  as a newer worker may know it. No attempt is counted, however often; it may be cancelled, and
+  expires in its time.
 - *Slow jobs come after fast ones*: what waits in the buffer while no slot becomes free for POLL
   seconds goes back to the queue, for workers that are free.
 - *A timeout passes*: an async handler is cancelled where it awaits. A thread cannot be stopped: the

@@ -2,7 +2,7 @@
 
 Nothing a handler does may end the worker: every exception, SystemExit among them, is a failed
 attempt. The policy is the job's own `retry`, else its type's; the job's own `max_attempts` goes
-above both.
+above both. A job whose type has no handler here is put back for workers that know it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pillars.queue.claims import Ended
-from pillars.queue.retry import DEFAULT_RETRY, RetryPolicy, retry_in
+from pillars.queue.retry import RetryPolicy, retry_in
 from pillars.queue.states import JobState
 from pillars.worker.context import (
     LONGEST_PAUSE,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 # How long a thread that was told to stop may take to come back with its result.
 _LAST_WORD = 1.0
+# Until a job of an unknown type is offered again: seconds, at least and at most.
+_UNKNOWN_PAUSE = 10.0, 60.0
 
 
 class Tracing(Protocol):
@@ -152,8 +154,10 @@ class Attempts:
     def _refused(self, job: Job, reason: str | None) -> Ended:
         if reason is not None:
             return _cancelled(job, reason)
-        # Retried like any failure: in a rolling deploy a newer worker may know the type.
-        return _failed(job, DEFAULT_RETRY, self._registry.unknown(job.type))
+        # No attempt, and no failure: in a rolling deploy a newer worker knows the type.
+        pause = random.uniform(*_UNKNOWN_PAUSE)  # noqa: S311 - jitter is no secret
+        text = storable(self._registry.unknown(job.type))
+        return Ended(job.id, job.attempt, JobState.AVAILABLE, text, pause, started=False)
 
     def _overdue(self, job: Job, handler: Handler, error: str) -> Ended:
         if (reason := self._refusal(job)) is not None:

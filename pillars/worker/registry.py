@@ -92,11 +92,12 @@ class Registry:
         return tuple(sorted(self._handlers))
 
     def unknown(self, type: str) -> str:  # noqa: A002 - as in register
-        """Return the sentence that tells people a job type is unknown, and which ones are not."""
+        """Return what tells people that a job type is unknown, which ones are not, what to do."""
         names = self.names()
         return (
             f"job type {type!r} is unknown to this worker{did_you_mean(type, names)} "
-            f"(known: {', '.join(names) or 'none'})"
+            f"(known: {', '.join(names) or 'none'}): "
+            "start workers with the application that has it, or cancel the job"
         )
 
     def _refuse_misfits(self, name: str, function: Callable[..., Any]) -> None:

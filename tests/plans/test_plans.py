@@ -144,6 +144,7 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "depth of all_lanes": {"limit": 100_000, "total": 1_000_000},
     "heartbeat": {"id": WORKER},
     "fire_by_hand": {"id": 150_000},
+    "fail": {"unstarted": [False] * 1000},
     "history": {"limit": 50, "before": None},
     "list_schedules": {"after": "s150000", "source": None, "enabled": None, "limit": 100},
     "hold_schedules": {"ids": BATCH},

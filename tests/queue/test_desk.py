@@ -75,6 +75,7 @@ async def test_a_list_has_no_long_args_and_results_the_job_itself_has(database: 
     await put(database, NewJob("a", short))
 
     assert [job.args for job in await list_jobs(database)] == [short, None]
+    assert [job.args for job in await list_jobs(database, longest=None)] == [short, long]
     assert (await show_job(database, first)).args == long
 
 
@@ -106,6 +107,24 @@ async def test_a_retry_of_many_leaves_those_whose_unique_key_is_taken(database: 
     assert await retry_jobs(database, state=JobState.CANCELLED, limit=10) == (1, 1)
     assert (await show_job(database, first)).state == "cancelled"
     assert (await show_job(database, other)).state == "available"
+
+
+async def test_a_key_that_a_finished_job_had_for_a_time_that_is_over_stops_no_retry(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    (first,) = await put(database, NewJob("a", unique_key="k"))
+    await cancel_job(database, first, "x")
+    (second,) = await put(database, NewJob("a", unique_key="k", unique_for=3600))
+    await cancel_job(database, second, "x")
+
+    with pytest.raises(JobStateError, match="another job holds its unique key 'k'"):
+        await retry_job(database, first)
+    sql.execute(
+        "UPDATE pillars.jobs SET unique_until = now() - interval '1 h' WHERE id = %s", (second,)
+    )
+    await retry_job(database, first)
+
+    assert (await show_job(database, first)).state == "available"
 
 
 async def test_what_cannot_be_done_says_why(

@@ -96,6 +96,7 @@ EXAMPLES: tuple[Worded, ...] = (
     TickFired("daily", NOON, 7, "mail", "skipped", "overlap: skip"),
     JobFinished(1, "mail", "default", 1, "cancelled", 0.1, None, None, None),
     JobFinished(1, "mail", "default", 1, "snoozed", 0.1, None, "closed", 60.0),
+    JobFinished(1, "mail", "default", 1, "unknown", 0.0, None, "job type 'mail' is unknown", 30.0),
     JobFinished(1, "mail", "default", 1, "succeeded", 0.1, None, "the result was not stored", None),
     JobLost(1, "mail", "default", 5, None),
     JobStopping(1, "mail", "cancelled by command"),

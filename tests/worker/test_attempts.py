@@ -188,15 +188,20 @@ async def test_an_unknown_type_is_named_with_its_neighbours_and_kept(
 ) -> None:
     registry.register("mail.welcome", raiser(ValueError()))
 
-    ended = await attempt(attempts, job("mail.wellcome"))
-    last = await attempt(attempts, job("mail.wellcome", failures=4))
+    ended = await attempt(attempts, job("mail.wellcome", max_attempts=1, failures=4))
 
     expected = (
         "job type 'mail.wellcome' is unknown to this worker, did you mean 'mail.welcome'? "
-        "(known: mail.welcome)"
+        "(known: mail.welcome): start workers with the application that has it, or cancel the job"
     )
-    assert (ended.state, ended.error) == (JobState.FAILED, expected)
-    assert last.state is JobState.DEAD
+    assert (ended.state, ended.error, ended.started) == (JobState.AVAILABLE, expected, False)
+    assert 10 <= (ended.retry_in or 0) <= 60
+
+
+async def test_a_job_of_an_unknown_type_that_is_not_wanted_ends(attempts: Attempts) -> None:
+    ended = await attempt(attempts, job("not.yet", refusal="expired"))
+
+    assert (ended.state, ended.error) == (JobState.CANCELLED, "expired")
 
 
 @pytest.mark.parametrize(

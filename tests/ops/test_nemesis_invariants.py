@@ -302,6 +302,38 @@ def test_a_doctored_run_is_found_out(check: object, doctored: dict[str, object])
     assert len(verdict.violations) >= 1
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("connection failed: connection to server at X failed: Connection refused", True),
+        ("terminating connection due to administrator command", True),
+        ("canceling statement due to statement timeout", True),
+        ("could not extend file: No space left on device", True),
+        ("connection failed: session is read-only", True),
+        ("connection failed: FATAL:  sorry, too many clients already", True),
+        ("TimeoutError", True),
+        ("KeyError: 'connection'", False),
+        ('syntax error at or near "FORM"', False),
+        ("deadlock detected", False),
+    ],
+)
+def test_a_failure_in_the_midst_of_trouble_must_be_of_that_trouble(
+    error: str, expected: bool
+) -> None:
+    failed = [line("LoopFailed", 3, error=error)]
+
+    assert (not nothing_unexpected(replace(GOOD, lines=failed)).violations) == expected
+
+
+def test_a_job_that_fails_by_intention_fails_of_nothing_else() -> None:
+    flaky = {"type": "nemesis.flaky", "outcome": "failed"}
+    good = line("JobFinished", 30, error="ConnectionError: the first attempt fails", **flaky)
+    bad = line("JobFinished", 30, error="KeyError: 'attempt'", **flaky)
+
+    assert not nothing_unexpected(replace(GOOD, lines=[good])).violations
+    assert nothing_unexpected(replace(GOOD, lines=[bad])).violations
+
+
 STOPPED = line("ProcessStopped", 5, "info")
 DOWN = Deed("db-down", EPOCH + 2, EPOCH + 8)
 SHORT = Deed("stop-short", EPOCH + 2, EPOCH + 4, ("cron-1.1",))

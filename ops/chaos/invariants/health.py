@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from statistics import median
@@ -28,7 +29,23 @@ _TROUBLE = (
     *("db", "promote", "terminate", "crowd", "hog"),
     *("cut", "slow", "stop", "kill", "clocks"),
 )
-_NOISE = {"LoopFailed", "DatabaseUnreachable", "JobFinished", "JobsFinished", "FinishRefused"}
+# What a fault may let a pass, an attempt or the driver fail of; anything else is a mistake of ours.
+_NO_FAULT_OF_OURS = re.compile(
+    r"connection (failed|is bad|timeout expired|is closed|is lost|has been closed|refused)"
+    r"|(error connecting|reconnection attempt) in '?pool|discarding closed connection"
+    r"|(consuming input|sending (query|data)|flushing|query cancellation) (failed|interrupted)"
+    r"|terminating connection|server closed the connection|the connection is (closed|lost)"
+    r"|the database system is|too many clients|remaining connection slots"
+    r"|couldn't get a connection after|(?<!\w)TimeoutError|timed out|due to [\w-]+ timeout"
+    r"|No space left on device|read-only",
+)
+_TELL_WHY = {"LoopFailed", "DatabaseUnreachable", "JobFinished"}
+_TELL_THAT = {"JobsFinished", "FinishRefused"}
+# Those that fail by intention, and how.
+_INTENDED = {
+    "nemesis.hopeless": "this job is given up at once",
+    "nemesis.flaky": "ConnectionError: the first attempt fails",
+}
 
 
 def nothing_pinned(evidence: Evidence) -> Verdict:
@@ -98,10 +115,7 @@ def _stalled(evidence: Evidence, since: float, until: float) -> float:
 def _expected(line: Line, evidence: Evidence) -> bool:
     if line.level in {"debug", "info", "cut off"}:
         return True
-    if line.event == "JobFinished" and line.fields.get("type") in {
-        "nemesis.hopeless",
-        "nemesis.flaky",
-    }:
+    if line.event == "JobFinished" and _is_intended(line):
         return True
     if line.event in {"MemberExpelled", "MembershipLost"}:
         return True  # whether rightly is I5's question
@@ -114,5 +128,15 @@ def _expected(line: Line, evidence: Evidence) -> bool:
         for deed in evidence.deeds
         if deed.fault.startswith(_TROUBLE)
     )
-    known = line.event in _NOISE or line.fields.get("logger") in {"psycopg", "psycopg.pool"}
-    return line.level == "warning" and known and troubled
+    return line.level == "warning" and troubled and _is_no_fault_of_ours(line)
+
+
+def _is_intended(line: Line) -> bool:
+    return line.fields.get("error") == _INTENDED.get(line.fields.get("type", ""), "")
+
+
+def _is_no_fault_of_ours(line: Line) -> bool:
+    if line.event in _TELL_WHY or line.fields.get("logger") in {"psycopg", "psycopg.pool"}:
+        why = line.fields.get("error") or line.message
+        return _NO_FAULT_OF_OURS.search(why) is not None
+    return line.event in _TELL_THAT

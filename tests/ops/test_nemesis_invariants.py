@@ -253,6 +253,32 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
         ),
         pytest.param(
             each_job_ends_once,
+            {"runs": [*GOOD.runs, run(20, 4)]},
+            id="an attempt that was made twice",
+        ),
+        pytest.param(
+            each_job_ends_once,
+            {"jobs": changed(20, state="cancelled"), "runs": [*GOOD.runs, run(20, 4)]},
+            id="an attempt of a cancelled job that was made twice",
+        ),
+        pytest.param(
+            each_job_ends_once,
+            {
+                "jobs": changed(20, attempt=2, answered=2),
+                "runs": [*GOOD.runs, run(20, 5, attempt=2)],
+            },
+            id="a job that was run again though no attempt failed",
+        ),
+        pytest.param(
+            each_job_ends_once,
+            {
+                "jobs": changed(20, attempt=2, answered=2, rescues=1),
+                "runs": [*GOOD.runs, run(20, 5, attempt=2)],
+            },
+            id="a job that was rescued though no worker was lost",
+        ),
+        pytest.param(
+            each_job_ends_once,
             {"jobs": changed(21, created_at=EPOCH + 2)},
             id="a unique key held twice",
         ),
@@ -300,6 +326,73 @@ def test_a_doctored_run_is_found_out(check: object, doctored: dict[str, object])
     verdict = check(replace(GOOD, **doctored))  # type: ignore[operator,arg-type]
 
     assert len(verdict.violations) >= 1
+
+
+def again(at: float, rescues: int = 1, **more: object) -> Evidence:
+    """A run in which a worker is killed in a job, which begins anew at that time."""
+    worker = {"process": "worker-1.1", "member_id": "w", "member_role": "worker"}
+    lines = [
+        line("MemberJoined", 0, "info", **worker),
+        line("JobFinished", 1, "info", process="worker-1.1", job_id=1, attempt=1, outcome="fine"),
+        line("MemberExpelled", 8, member_id="w", member_name="worker-1", member_role="worker"),
+    ]
+    mended = job(20, 3, attempt=rescues + 1, answered=rescues + 1, rescues=rescues)
+    runs = [Run(20, attempt, 1, EPOCH + 3.4, None) for attempt in range(1, rescues + 1)]
+    last = Run(20, rescues + 1, 2, EPOCH + at, EPOCH + at + 1)
+    ended = replace(mended, finished_at=EPOCH + at + 1)
+    others = [each for each in GOOD.runs if each.job_id != 20]
+    return replace(
+        GOOD,
+        jobs=[*without(20), ended],
+        runs=[*others, *runs, last],
+        lines=lines,
+        deeds=[Deed("kill-worker", EPOCH + 3.5, EPOCH + 9, ("worker-1.1",))],
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(("at", "soon"), [(9.0, True), (60.0, False)])
+def test_a_job_whose_worker_is_lost_begins_anew_soon(at: float, soon: bool) -> None:
+    assert (not each_job_ends_once(again(at)).violations) == soon
+
+
+def test_a_job_cannot_begin_anew_while_the_database_is_away() -> None:
+    evidence = again(60)
+    away = Deed("db-down-long", EPOCH + 9, EPOCH + 58)
+
+    assert not each_job_ends_once(replace(evidence, deeds=[*evidence.deeds, away])).violations
+
+
+def test_a_worker_that_stops_gives_back_what_it_had_begun() -> None:
+    stopping = line("ProcessStopping", 3.9, "info", process="worker-1.1")
+    told = line("JobFinished", 1, "info", process="worker-1.1", job_id=1, attempt=1, outcome="fine")
+    twice = replace(GOOD, runs=[*GOOD.runs, run(20, 4)], lines=[told, stopping])
+
+    assert not each_job_ends_once(twice).violations
+    assert each_job_ends_once(replace(twice, lines=[told])).violations
+
+
+@pytest.mark.parametrize(("crashed", "excused"), [(3.6, True), (9.0, False)])
+def test_a_server_that_crashes_may_forget_that_a_job_was_just_claimed(
+    crashed: float, excused: bool
+) -> None:
+    crash = Deed("promote-sync", EPOCH + crashed, EPOCH + crashed + 0.5)
+    doctored = replace(GOOD, runs=[*GOOD.runs, run(20, 5)], deeds=[*GOOD.deeds, crash])
+
+    assert (not each_job_ends_once(doctored).violations) == excused
+
+
+@pytest.mark.parametrize("outcome", ["failed", "succeeded"])
+def test_a_further_attempt_follows_one_that_failed(outcome: str) -> None:
+    failed = line("JobFinished", 4, job_id=20, attempt=1, outcome=outcome)
+    doctored = replace(
+        GOOD,
+        jobs=changed(20, attempt=2, answered=2),
+        runs=[*GOOD.runs, run(20, 5, attempt=2)],
+        lines=[*GOOD.lines, failed],
+    )
+
+    assert (not each_job_ends_once(doctored).violations) == (outcome == "failed")
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,17 @@ _NO_FAULT_OF_OURS = re.compile(
     r"|(error connecting|reconnection attempt) in '?pool|discarding closed connection"
     r"|(consuming input|sending (query|data)|flushing|query cancellation) (failed|interrupted)"
     r"|terminating connection|server closed the connection|the connection is (closed|lost)"
+    # PgBouncer, while the server is away.
+    r"|server login has been failing|invalid server parameter|server conn crashed"
     r"|the database system is|too many clients|remaining connection slots"
     r"|couldn't get a connection after|(?<!\w)TimeoutError|timed out|due to [\w-]+ timeout"
-    r"|No space left on device|read-only",
+    r"|No space left on device|read-only"
+    # The server names the kind alone.
+    r"|^(OperationalError|AdminShutdown|CannotConnectNow|CrashShutdown|ConnectionTimeout|DiskFull"
+    r"|IdleInTransactionSessionTimeout|PoolTimeout|QueryCanceled|ReadOnlySqlTransaction"
+    r"|TimeoutError|TooManyConnections) while serving",
 )
+_LOGGERS = {"psycopg", "psycopg.pool", "pillars.server.problems"}
 _TELL_WHY = {"LoopFailed", "DatabaseUnreachable", "JobFinished"}
 _TELL_THAT = {"JobsFinished", "FinishRefused"}
 # Those that fail by intention, and how.
@@ -136,7 +143,7 @@ def _is_intended(line: Line) -> bool:
 
 
 def _is_no_fault_of_ours(line: Line) -> bool:
-    if line.event in _TELL_WHY or line.fields.get("logger") in {"psycopg", "psycopg.pool"}:
+    if line.event in _TELL_WHY or line.fields.get("logger") in _LOGGERS:
         why = line.fields.get("error") or line.message
         return _NO_FAULT_OF_OURS.search(why) is not None
     return line.event in _TELL_THAT

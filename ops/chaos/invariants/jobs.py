@@ -6,6 +6,7 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ops.chaos.invariants.attempts import Attempts
 from ops.chaos.invariants.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -23,10 +24,14 @@ STAMPED_WITHIN = 5.0
 
 def each_job_ends_once(evidence: Evidence) -> Verdict:
     """I6."""
-    verdict = Verdict("I6", "each job ends once, by its last attempt; keys and limits hold")
+    verdict = Verdict(
+        "I6",
+        "each job ends once, by its last attempt, of which each has a cause; keys and limits hold",
+    )
     runs: defaultdict[int, list[Run]] = defaultdict(list)
     for run in evidence.runs:
         runs[run.job_id].append(run)
+    attempts = Attempts(evidence)
     known = {job.id for job in evidence.jobs}
     for job_id, at in evidence.acknowledged.items():
         verdict.require(
@@ -38,10 +43,15 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
             verdict.require(job.state in FINAL, f"job {job.id} {job.type} is still {job.state}")
         if job.state == "dead":
             verdict.require(job.type == "nemesis.hopeless", f"job {job.id} {job.type} is dead")
-        if job.state == "succeeded" and not _half_forgotten(job, runs[job.id], evidence):
-            last = [run for run in runs[job.id] if run.attempt == job.attempt]
-            whole = len(last) == 1 and last[0].ended is not None
-            verdict.require(whole, f"job {job.id} succeeded: {len(last)} runs of its last attempt")
+        made = runs[job.id]
+        if _half_forgotten(job, made, evidence):
+            continue
+        if job.attempt > 1 or job.rescues or len(made) > 1:
+            attempts.check(job, made, verdict)
+        if job.state == "succeeded":
+            last = [run for run in made if run.attempt == job.attempt]
+            whole = any(run.ended is not None for run in last)
+            verdict.require(whole, f"job {job.id} succeeded: no whole run of its last attempt")
             verdict.require(
                 job.answered == job.attempt,
                 f"job {job.id}: the result of attempt {job.answered} stands, "

@@ -3,7 +3,8 @@
 Both are one set with one digest. A set is applied whole, in one transaction that also
 records its digest; replicas that hold the same files find the digest in force and do nothing.
 
-- A running replica that sees its files change applies them.
+- A running replica that sees its files change applies them, if they still are as it read them: one
+  that was stopped in between, or is slow, must not undo what others have applied since.
 - A replica that starts with files that were superseded waits while any cron holds the newer ones
   that was not expelled, so an old replica that restarts during a roll-out rolls nothing back, nor
   one that is the first to move after an outage; when none is left it applies them, so a full
@@ -29,7 +30,7 @@ from pillars.cron.changes import lock_book
 from pillars.cron.elsewhere import call_elsewhere
 from pillars.cron.progress import nobody
 from pillars.cron.statements import SQL
-from pillars.cron.texts import ScheduleFilesError, schedule_files
+from pillars.cron.texts import signature_of
 from pillars.cron.turn import (
     Outcome,
     Turn,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from pillars.cron.files import ScheduleSet
     from pillars.cron.progress import Told
+    from pillars.cron.texts import Signature
     from pillars.db.database import Database, Link
     from pillars.ground.events import Emit, SchedulesApplied
 
@@ -58,8 +60,6 @@ WAIT_EVERY = 2.0
 LOOKS = 10
 # Files of more bytes, some ten thousand schedules, are read in a process of their own.
 LARGE = 1 << 20
-
-Signature = tuple[tuple[str, int, int], ...]
 
 
 class Reconciler:
@@ -113,7 +113,7 @@ class Reconciler:
 
     async def step(self) -> float:
         """Look at the directory and apply what changed; returns the seconds until the next look."""
-        signature = await asyncio.to_thread(_signature, self._directory)
+        signature = await asyncio.to_thread(signature_of, self._directory)
         if signature == self._settled and not await self._is_forgotten():
             return LOOK_EVERY
         before, self._last = self._last, signature
@@ -122,6 +122,8 @@ class Reconciler:
             return LOOK_EVERY
         outcome = await self._take_turn(signature)
         self._tell(outcome)
+        if outcome.verdict is Verdict.STALE:
+            return LOOK_EVERY
         if outcome.verdict is Verdict.WAIT:
             return WAIT_EVERY
         if outcome.in_force:
@@ -149,6 +151,7 @@ class Reconciler:
     async def _take_turn(self, signature: Signature) -> Outcome:
         turn = Turn(
             self._directory,
+            signature,
             self._code,
             self._revision,
             self._applied_by,
@@ -199,15 +202,3 @@ async def apply_now(
     async with database.transaction() as connection:
         await lock_book(connection)
         return await apply_set(connection, found, revision, applied_by, told)
-
-
-def _signature(directory: Path) -> Signature:
-    try:
-        return tuple(
-            (file.name, status.st_mtime_ns, status.st_size)
-            for file in schedule_files(directory)
-            for status in (file.stat(),)
-        )
-    except (OSError, ScheduleFilesError):
-        # Missing, unreadable, or a file vanished under us: loading says what is wrong.
-        return (("", 0, 0),)

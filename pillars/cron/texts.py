@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+# Name, time of the last change and size of each file: what tells that something changed.
+Signature = tuple[tuple[str, int, int], ...]
+
 LARGEST_FILE: Final = 10 * 1024 * 1024
 SUFFIXES: Final = (".yaml", ".yml")
 
@@ -43,6 +46,19 @@ class ScheduleFilesError(PillarsError):
 
 class NoDirectoryError(ScheduleFilesError):
     """There is no directory of schedule files."""
+
+
+def signature_of(directory: Path) -> Signature:
+    """Return what tells one state of a directory's schedule files from another."""
+    try:
+        return tuple(
+            (file.name, status.st_mtime_ns, status.st_size)
+            for file in schedule_files(directory)
+            for status in (file.stat(),)
+        )
+    except (OSError, ScheduleFilesError):
+        # Missing, unreadable, or a file vanished under us: loading says what is wrong.
+        return (("", 0, 0),)
 
 
 def schedule_files(path: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from pillars.cron.changes import try_lock_book
 from pillars.cron.code import load_set, texts_of_set
 from pillars.cron.progress import nobody
 from pillars.cron.statements import SQL
-from pillars.cron.texts import ScheduleFilesError
+from pillars.cron.texts import ScheduleFilesError, signature_of
 from pillars.db.connection import fetch
 from pillars.db.database import Database
 from pillars.ground.errors import PillarsError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pillars.cron.files import ScheduleSet
     from pillars.cron.progress import Told
+    from pillars.cron.texts import Signature
     from pillars.db.database import Link
     from pillars.ground.events import Event
     from pillars.ground.settings import Secret
@@ -40,6 +41,7 @@ class Verdict(StrEnum):
     APPLY = "apply"
     WAIT = "wait"
     REFUSE = "refuse"
+    STALE = "stale"
 
 
 class HalfASetError(PillarsError):
@@ -52,6 +54,7 @@ class Turn:
 
     Attributes:
         directory, code: the set; `code` None where no application is known.
+        signature: of the directory, before it was read.
         revision: PILLARS_SCHEDULES_REVISION.
         applied_by: name of the process.
         member_id: its id; the other crons are asked what they hold.
@@ -60,6 +63,7 @@ class Turn:
     """
 
     directory: Path
+    signature: Signature
     code: ScheduleSet | None
     revision: int | None
     applied_by: str
@@ -99,6 +103,9 @@ async def take_turn(link: Link, turn: Turn) -> Outcome:
     async with link.transaction() as connection:
         # Whoever holds the book may be writing a million schedules.
         if await try_lock_book(connection):
+            # From here on nobody applies anything: what is still so is the latest there is.
+            if await asyncio.to_thread(signature_of, turn.directory) != turn.signature:
+                return Outcome(Verdict.STALE)
             verdict, event = await _bring_into_force(connection, turn, found)
     return Outcome(verdict, found.digest, tuple(map(str, found.lints)), event)
 

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pillars.cron import reconciler
+from pillars.cron import reconciler, turn
 from pillars.cron.book import list_schedules, put
 from pillars.cron.changes import lock_book
-from pillars.cron.code import CodeSchedules
+from pillars.cron.code import CodeSchedules, load_set
 from pillars.cron.definition import parse_schedule
 from pillars.cron.files import load_directory
 from pillars.cron.life import remove
@@ -207,6 +207,33 @@ async def test_while_somebody_holds_the_book_a_replica_waits_and_says_nothing(
     assert (cluster.sets(), cron.events.events) == ([], [])
     await cron.reconciler.step()
     assert cluster.sets() == [("cron-1", 2)]
+
+
+async def test_a_replica_that_stood_still_over_its_reading_undoes_nothing(
+    cluster: Cluster, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = cluster.start(OLD), cluster.start(OLD)
+    await slow.reconciler.step()
+    await quick.reconciler.step()
+    loop = asyncio.get_running_loop()
+
+    def read_and_stand_still(directory: Path, code: ScheduleSet | None) -> ScheduleSet:
+        found = load_set(directory, code)
+        monkeypatch.setattr(turn, "load_set", load_set)
+        for replica in (slow, quick):
+            replica.write(NEW)
+        asyncio.run_coroutine_threadsafe(quick.look_twice(), loop).result()
+        return found
+
+    monkeypatch.setattr(turn, "load_set", read_and_stand_still)
+    slow.write(("between",))
+
+    await slow.look_twice()
+
+    assert await names(database) == NEW
+    await slow.look_twice()
+    assert cluster.sets() == [("cron-1", 1), ("cron-2", 2)]
+    assert slow.held[-1] == quick.held[-1]
 
 
 async def test_order_and_comments_make_no_other_set(cluster: Cluster) -> None:

@@ -182,7 +182,8 @@ def _our_jobs(connection: psycopg.Connection[Any], size: int) -> Sequence[float]
         "worker_id": worker,
         "queues": [],
         "limit": _CLAIMED,
-        "counted": False,
+        "limited": [],
+        "rooms": [],
         "now": None,
     }
     for _ in range(size // _CLAIMED):

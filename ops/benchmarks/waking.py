@@ -124,7 +124,8 @@ async def _bare(database: Database) -> list[float]:
             "worker_id": _member(connection),
             "queues": [],
             "limit": 20,
-            "counted": False,
+            "limited": [],
+            "rooms": [],
             "now": None,
         }
     found = []

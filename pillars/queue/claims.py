@@ -7,6 +7,7 @@ and comes back changes nothing.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.db.arrays import int_array
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pillars.db.database import Link
+    from pillars.db.statements import Statement
     from pillars.ground.clock import Clock
 
 # Claims in a row that find jobs whose concurrency keys have no room.
@@ -49,7 +51,7 @@ class Job(NamedTuple):
         concurrency_key: the key it shares with others, of which so many run at a time.
         trace: W3C `traceparent` of whoever enqueued it.
         refusal: why it ends as cancelled without a start: it expired, or somebody asked for it.
-        counted: its queue has a limit, under which it was claimed.
+        counted: it starts under the limit of its queue, and its end makes room.
     """
 
     id: JobId
@@ -115,20 +117,18 @@ class Claims:
         self._gate = Gate(link, clock)
         self._limits = Limits(clock)
         self._lanes = Lanes(clock)
-        self._token_in: float | None = None
 
     async def claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
-        """Take up to `limit` due jobs of these queues (none named: of all), best first.
-
-        Queues with a limit of their own come before the others.
-        """
-        jobs = await self._claim_limited(worker_id, queues, limit)
+        """Take up to `limit` due jobs of these queues (none named: of all), best first."""
+        jobs: list[Job] = []
         for _ in range(_LONGEST_LINE):
             wanted = limit - len(jobs)
             if wanted <= 0:
                 break
             found = await self._claim(worker_id, queues, wanted)
             admitted = await self._admitted(worker_id, found)
+            if len(admitted) < len(found):
+                await self._limits.not_started(self._link, _counted(found) - _counted(admitted))
             jobs += admitted
             if len(found) < wanted or len(admitted) == len(found):
                 break
@@ -138,13 +138,12 @@ class Claims:
 
     async def next_due(self, queues: Sequence[str]) -> float | None:
         """Return the seconds until the next waiting job is due, None when none waits."""
-        params = {"queues": list(queues), "now": self._clock.database_now()}
-        if self._lanes.look():
-            ((seconds,),) = await self._link.fetch(NEXT_DUE, params)
-        else:
-            ((seconds,),) = await self._link.fetch(NEXT_DUE_ON, params | self._lanes.columns())
+        statement, lanes = self._lanes.over(NEXT_DUE, NEXT_DUE_ON)
+        now, since = self._clock.database_now(), self._limits.seen_at
+        params = {"queues": list(queues), "now": now, "since": since} | lanes
+        ((seconds,),) = await self._link.fetch(statement, params)
         await self._limits.refresh(self._link, queues)
-        due = [wait for wait in (seconds, self._token_in) if wait is not None]
+        due = [wait for wait in (seconds, self._limits.wait) if wait is not None]
         return min(due, default=None)
 
     async def finish(self, worker_id: UUID, results: Sequence[Ended]) -> list[JobId]:
@@ -233,59 +232,38 @@ class Claims:
 
     async def _claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
         look, began = self._lanes.look(), self._clock.monotonic()
-        params = self._params(worker_id, queues, limit)
-        if look:
-            rows = await self._link.fetch(CLAIM, params)
-            self._lanes.looked(self._clock.monotonic() - began, len(rows))
+        ready = await self._limits.ready(self._link, self._lanes, queues)
+        statement, lanes = self._lanes.over(CLAIM, CLAIM_ON)
+        params = lanes | {
+            "worker_id": worker_id,
+            "queues": list(queues),
+            "limit": limit,
+            "limited": [],
+            "rooms": [],
+            "now": self._clock.database_now(),
+        }
+        if ready:
+            jobs = await self._claim_limited(ready, statement, params)
         else:
-            rows = await self._link.fetch(CLAIM_ON, params | self._lanes.columns())
-        jobs = [_job(row) for row in rows]
+            jobs = [_job(row) for row in await self._link.fetch(statement, params)]
+        if look:
+            self._lanes.looked(self._clock.monotonic() - began, len(jobs))
         self._lanes.passed(jobs)
         return jobs
 
     async def _claim_limited(
-        self,
-        worker_id: UUID,
-        queues: Sequence[str],
-        limit: int,
+        self, ready: Sequence[str], statement: Statement, params: dict[str, Any]
     ) -> list[Job]:
-        """Claim from each limited queue what its limits allow, in a transaction each."""
-        waits: list[float] = []
-        jobs: list[Job] = []
-        for name in await self._limits.names(self._link, queues):
-            found: list[Job] = []
-            async with self._link.transaction() as connection:
-                room = await self._limits.hold(connection, name, limit - len(jobs))
-                if room.jobs > 0:
-                    params = self._params(worker_id, [name], room.jobs, counted=True)
-                    rows = await fetch(connection, CLAIM, params)
-                    if rows:
-                        await self._limits.started(connection, name, len(rows))
-                    found = [_job(row)._replace(counted=True) for row in rows]
-            if room.wait is not None and room.jobs == 0:
-                waits.append(room.wait)
-            admitted = await self._admitted(worker_id, found)
-            if len(admitted) < len(found):
-                await self._limits.not_started(self._link, name, len(found) - len(admitted))
-            jobs += admitted
-        self._token_in = min(waits, default=None)
+        """Claim while these limited queues are held, those that nobody else holds."""
+        async with self._link.transaction() as connection:
+            rooms = await self._limits.hold(connection, ready, params["limit"])
+            params |= {"limited": list(rooms), "rooms": list(rooms.values())}
+            jobs = [_job(row) for row in await fetch(connection, statement, params)]
+            jobs = [
+                job._replace(counted=job.queue in rooms and job.refusal is None) for job in jobs
+            ]
+            await self._limits.started(connection, dict.fromkeys(rooms, 0) | _counted(jobs))
         return jobs
-
-    def _params(
-        self,
-        worker_id: UUID,
-        queues: Sequence[str],
-        limit: int,
-        *,
-        counted: bool = False,
-    ) -> dict[str, Any]:
-        return {
-            "worker_id": worker_id,
-            "queues": list(queues),
-            "limit": limit,
-            "counted": counted,
-            "now": self._clock.database_now(),
-        }
 
     async def _admitted(self, worker_id: UUID, jobs: list[Job]) -> list[Job]:
         """Return the jobs that may run: those without a concurrency key, and those with room."""
@@ -359,3 +337,8 @@ def _job(row: tuple[Any, ...]) -> Job:
     # Text, because the driver's own way to read jsonb costs three times as much; many have no args.
     args = {} if text == "{}" else _decode(text)[0]
     return Job(job_id, type_, queue, args, attempt, attempt - 1 - rescues, priority, *rest)
+
+
+def _counted(jobs: Sequence[Job]) -> Counter[str]:
+    """How many jobs of each limited queue start."""
+    return Counter(job.queue for job in jobs if job.counted)

@@ -37,6 +37,9 @@ def _over(lanes: str, name: str) -> Statement:
 
 CLAIM, CLAIM_ON = _over("all_lanes", "claim"), _over("known_lanes", "claim")
 NEXT_DUE, NEXT_DUE_ON = _over("all_lanes", "next_due"), _over("known_lanes", "next_due")
+LIMITED_DUE, LIMITED_DUE_ON = (
+    _over(lanes, "limited_due") for lanes in ("all_lanes", "known_lanes")
+)
 DEPTH = _over("all_lanes", "depth")
 
 
@@ -109,6 +112,8 @@ class Lanes:
         while len(self._places) > _MOST:
             self._places.pop(next(iter(self._places)))
 
-    def columns(self) -> dict[str, list[Any]]:
-        """Return the parameters that name the known lanes and the places in them."""
-        return columns([Place(*lane, *place) for lane, place in self._places.items()])
+    def over(self, front: Statement, on: Statement) -> tuple[Statement, dict[str, Any]]:
+        """Return which one to use, from the front or going on, and its lanes."""
+        if self.look():
+            return front, {}
+        return on, columns([Place(*lane, *place) for lane, place in self._places.items()])

@@ -1,33 +1,40 @@
 """Limits of whole queues: how many of a queue's jobs run at a time, how many start a second, pause.
 
 A queue without a row in `pillars.queues` has none, and its claims know nothing of all this. A queue
-with a row is left out by the claims of everything; those of a limited one are made one worker at a
-time under its row's lock, for as many jobs as its limits allow now.
+with a row is left out by claims, unless the claimer holds the row of a limited one: then as many of
+its jobs as its limits allow now are claimed along with those of all others, in the order of
+priorities. Before that a look without locks tells which limited queues are worth to be held, so
+that those which are empty or full cost next to nothing.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pillars.db.connection import fetch
 from pillars.db.notify import JOBS_CHANNEL
 from pillars.ground.errors import PillarsError
 from pillars.queue.jobs import SQL, JobError, NewJob, check_job
+from pillars.queue.lanes import LIMITED_DUE, LIMITED_DUE_ON
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from psycopg import AsyncConnection
 
     from pillars.db.database import Database, Link
     from pillars.ground.clock import Clock
+    from pillars.queue.lanes import Lanes
 
-# How long a worker goes by what it knows of the limited queues.
+# How long a worker goes by what it knows of there being limited queues.
 _KNOWN_FOR = 1.0
+# Seconds until a worker looks again for jobs of a queue that another one holds for its claim.
+_HELD_FOR = 0.05
 _LARGEST = 2**31 - 1
 _HIGHEST_RATE = 1e6
 _RATE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)/([smh])", re.ASCII)
@@ -59,63 +66,83 @@ class QueueLimits:
     paused_at: datetime | None = None
 
 
-class Room(NamedTuple):
-    """How many jobs of a queue may start now; if its rate lets none, the seconds until one may."""
-
-    jobs: int
-    wait: float | None
-
-
 class Limits:
-    """What a claimer asks of the limited queues; remembers which there are for a second."""
+    """What a claimer asks of the limited queues; remembers for a second whether there are any.
+
+    Attributes:
+        wait: after a claim, seconds until more of a limited queue may start; None: nobody knows.
+        seen_at: when the claim looked at limited queues, by the database's clock; None: it did not.
+    """
 
     def __init__(self, clock: Clock) -> None:
         """Know nothing yet."""
+        self.wait: float | None = None
+        self.seen_at: datetime | None = None
         self._clock = clock
-        self._names: tuple[str, ...] = ()
+        self._exist = False
         self._read_at = float("-inf")
 
-    async def names(self, link: Link, queues: Sequence[str]) -> Sequence[str]:
-        """Return the limited queues among these (none named: all)."""
-        return await self._known(link, queues, _KNOWN_FOR)
+    async def ready(self, link: Link, lanes: Lanes, queues: Sequence[str]) -> Sequence[str]:
+        """Return those of these queues (none named: all) of which the limits let start a job."""
+        self.wait = self.seen_at = None
+        await self._refresh(link, queues, _KNOWN_FOR)
+        if not self._exist:
+            return ()
+        statement, places = lanes.over(LIMITED_DUE, LIMITED_DUE_ON)
+        params = {"queues": list(queues), "now": self._clock.database_now()} | places
+        ((self.seen_at, names, self.wait),) = await link.fetch(statement, params)
+        return tuple(names)
 
     async def refresh(self, link: Link, queues: Sequence[str]) -> None:
-        """Read them while there is nothing to claim, so that the next claim need not."""
-        await self._known(link, queues, _KNOWN_FOR / 4)
+        """Read whether there are any while nothing is to be claimed: the next claim need not."""
+        await self._refresh(link, queues, _KNOWN_FOR / 4)
 
-    async def _known(self, link: Link, queues: Sequence[str], age: float) -> Sequence[str]:
+    async def hold(
+        self, connection: AsyncConnection[Any], names: Sequence[str], wanted: int
+    ) -> dict[str, int]:
+        """Lock queues until the transaction ends; return how many jobs of each may start."""
+        params = {"names": list(names), "limit": wanted, "now": self._clock.database_now()}
+        rows = await fetch(connection, SQL["hold_queues"], params)
+        if len(rows) < min(wanted, len(names)):
+            # Somebody else holds one, who may not take all that is due.
+            self._wait_at_most(_HELD_FOR * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        limits = {name: limit for name, limit, _ in rows if limit is not None}
+        running = {}
+        if limits:
+            count = {"names": list(limits), "limits": list(limits.values())}
+            running = dict(await fetch(connection, SQL["count_holding"], count))
+        rooms = {name: wanted if tokens is None else tokens for name, _, tokens in rows}
+        for name, limit in limits.items():
+            rooms[name] = min(rooms[name], limit - running.get(name, 0))
+        return rooms
+
+    async def started(self, connection: AsyncConnection[Any], counts: Mapping[str, int]) -> None:
+        """Account for jobs that were claimed under the lock, so many of each queue that is held."""
+        for (wait,) in await fetch(connection, SQL["take_tokens"], self._account(counts)):
+            if wait > 0:
+                self._wait_at_most(wait)
+
+    async def not_started(self, link: Link, counts: Mapping[str, int]) -> None:
+        """Take back the account of jobs that were claimed and have to wait for their key."""
+        # One by one: two claimers must not wait crosswise for each other's queues.
+        for name, count in counts.items():
+            await link.fetch(SQL["take_tokens"], self._account({name: -count}))
+
+    async def _refresh(self, link: Link, queues: Sequence[str], age: float) -> None:
         now = self._clock.monotonic()
         if now - self._read_at >= age:
-            rows = await link.fetch(SQL["limited_queues"], {"queues": list(queues)})
-            self._names, self._read_at = tuple(row[0] for row in rows), now
-        return self._names
+            ((self._exist,),) = await link.fetch(SQL["are_limited"], {"queues": list(queues)})
+            self._read_at = now
 
-    async def hold(self, connection: AsyncConnection[Any], name: str, wanted: int) -> Room:
-        """Lock a queue until the transaction ends and return how many jobs may start."""
-        params = {"name": name, "now": self._clock.database_now()}
-        rows = await fetch(connection, SQL["hold_queue"], params)
-        if not rows:
-            return Room(0, None)
-        ((concurrency, tokens, wait),) = rows
-        room = wanted
-        if tokens is not None:
-            room = min(room, max(0, tokens))
-        if concurrency is not None and room:
-            count = {"name": name, "limit": concurrency}
-            ((running,),) = await fetch(connection, SQL["count_holding"], count)
-            room = min(room, concurrency - running)
-        # A queue that is full by its concurrency waits for the end of a job, however high its rate.
-        return Room(room, float(wait) if tokens is not None and tokens < 1 else None)
+    def _account(self, counts: Mapping[str, int]) -> dict[str, Any]:
+        return {
+            "names": list(counts),
+            "counts": list(counts.values()),
+            "now": self._clock.database_now(),
+        }
 
-    async def started(self, connection: AsyncConnection[Any], name: str, count: int) -> None:
-        """Account for jobs that were claimed under the lock."""
-        params = {"name": name, "count": count, "now": self._clock.database_now()}
-        await fetch(connection, SQL["take_tokens"], params)
-
-    async def not_started(self, link: Link, name: str, count: int) -> None:
-        """Take back the account of jobs that were claimed and have to wait for their key."""
-        params = {"name": name, "count": -count, "now": self._clock.database_now()}
-        await link.fetch(SQL["take_tokens"], params)
+    def _wait_at_most(self, seconds: float) -> None:
+        self.wait = seconds if self.wait is None else min(self.wait, seconds)
 
 
 async def limit_queue(database: Database, limits: QueueLimits) -> None:

@@ -277,8 +277,8 @@ WITH places AS (
 -- Take due jobs for a worker: best priority first, then the lane whose first job is oldest.
 -- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
 -- Rows are updated by the address they were locked at: joined by id, the planner may prefer to scan
--- the table. Queues that are limited or paused are left out; `counted` is for one that is limited, by
--- a caller that holds its row and knows how many may start.
+-- the table. Of queues that are limited or paused only those are looked at that are given as
+-- `limited`, by a caller that holds their rows and knows how many jobs of each may start.
 -- index: jobs_ready
 , member AS MATERIALIZED (
     -- A claim does not wait for the disk: a third less until a job starts. A server that crashes
@@ -287,11 +287,35 @@ WITH places AS (
     -- available and is run again, as if its worker had been lost; the fence refuses the end of the
     -- first run, or, where the same worker claimed it again, lets the first of two ends stand.
     -- What is claimed from a limited queue is counted by others, so it is kept for good.
-    SELECT id, CASE WHEN NOT %(counted)s THEN set_config('synchronous_commit', 'off', true) END
+    SELECT id, CASE WHEN cardinality(%(limited)s::text[]) = 0
+                    THEN set_config('synchronous_commit', 'off', true) END
     FROM pillars.members WHERE id = %(worker_id)s FOR KEY SHARE
+), allowed AS MATERIALIZED (
+    -- How far each lane of a limited queue may be taken: up to where one job too many would start.
+    -- One that has expired, or shall be cancelled, is taken and does not start.
+    SELECT DISTINCT ON (queue, priority) queue, priority, run_at AS last_run_at, id AS last_id
+    FROM (
+        SELECT places.queue, places.priority, due.run_at, due.id, held.room,
+            count(*) FILTER (WHERE due.starts) OVER (
+                PARTITION BY places.queue ORDER BY places.priority, due.run_at, due.id
+            ) AS started
+        FROM unnest(%(limited)s::text[], %(rooms)s::integer[]) AS held (queue, room)
+        JOIN places ON places.queue = held.queue, LATERAL (
+            SELECT run_at, id, cancel_requested_at IS NULL AND coalesce(
+                expires_at >= coalesce(%(now)s::timestamptz, now()), true) AS starts
+            FROM pillars.jobs
+            WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
+              AND gate = 'open' AND (run_at, id) >= (places.run_at, places.id)
+              AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
+            ORDER BY run_at, id LIMIT %(limit)s
+        ) AS due
+    ) AS line
+    WHERE started <= room
+    ORDER BY queue, priority, run_at DESC, id DESC
 ), open AS MATERIALIZED (
-    SELECT places.*
-    FROM places, LATERAL (
+    SELECT places.*, coalesce(allowed.last_run_at, 'infinity') AS last_run_at,
+        coalesce(allowed.last_id, 0) AS last_id
+    FROM places LEFT JOIN allowed USING (queue, priority), LATERAL (
         SELECT run_at, id FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
           AND gate = 'open' AND (run_at, id) >= (places.run_at, places.id)
@@ -299,7 +323,8 @@ WITH places AS (
         ORDER BY run_at, id LIMIT 1
     ) AS head
     WHERE (cardinality(%(queues)s::text[]) = 0 OR places.queue = ANY(%(queues)s::text[]))
-      AND (%(counted)s OR NOT EXISTS (SELECT FROM pillars.queues WHERE name = places.queue))
+      AND (allowed.last_id IS NOT NULL
+           OR NOT EXISTS (SELECT FROM pillars.queues WHERE name = places.queue))
     ORDER BY places.priority, head.run_at, head.id
 ), picked AS MATERIALIZED (
     -- Without a sort above it the LIMIT pulls lane after lane and locks no row in excess.
@@ -308,6 +333,7 @@ WITH places AS (
         SELECT ctid AS row FROM pillars.jobs
         WHERE finished_at IS NULL AND queue = open.queue AND priority = open.priority
           AND gate = 'open' AND (run_at, id) >= (open.run_at, open.id)
+          AND (run_at, id) <= (open.last_run_at, open.last_id)
           AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
         ORDER BY run_at, id LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
@@ -317,7 +343,9 @@ WITH places AS (
 UPDATE pillars.jobs AS jobs
 SET state = 'running', worker_id = %(worker_id)s, attempt = attempt + 1,
     started_at = coalesce(%(now)s::timestamptz, now()),
-    gate = CASE WHEN %(counted)s THEN 'holding' ELSE gate END
+    gate = CASE WHEN queue = ANY(%(limited)s::text[]) AND cancel_requested_at IS NULL
+                 AND coalesce(expires_at >= coalesce(%(now)s::timestamptz, now()), true)
+                THEN 'holding' ELSE gate END
 WHERE jobs.ctid = ANY(ARRAY(SELECT row FROM picked))
 RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.rescues, jobs.priority,
     jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
@@ -327,19 +355,23 @@ RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.re
          THEN 'expired: it could not be started in the time it was given' END
 
 -- name: next_due
--- Seconds until the next job for these queues is due, NULL if none waits.
+-- Seconds until the next job for these queues is due, NULL if none waits. What is due already is for
+-- the next claim too, unless a limit holds it back: of a limited queue only those count that have
+-- become due `since` its claim looked.
 -- index: jobs_ready
 SELECT extract(epoch FROM min(head.run_at) - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8
-FROM places, LATERAL (
+FROM places LEFT JOIN pillars.queues ON queues.name = places.queue, LATERAL (
     SELECT run_at FROM pillars.jobs
     WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
       AND gate = 'open'
-      AND run_at > coalesce(%(now)s::timestamptz, now()) - interval '1 second'
+      AND run_at > CASE WHEN queues.name IS NULL
+                        THEN coalesce(%(now)s::timestamptz, now()) - interval '1 second'
+                        ELSE coalesce(%(since)s::timestamptz, %(now)s::timestamptz, now()) END
       AND state IN ('available', 'failed')
     ORDER BY run_at LIMIT 1
 ) AS head
 WHERE (cardinality(%(queues)s::text[]) = 0 OR places.queue = ANY(%(queues)s::text[]))
-  AND NOT EXISTS (SELECT FROM pillars.queues WHERE name = places.queue)
+  AND queues.paused_at IS NULL
 
 -- name: succeed
 -- Mark jobs succeeded, each only if this very attempt of this worker still holds it.
@@ -839,57 +871,101 @@ WHERE number = %(limit)s OR holding.jobs < most AND NOT EXISTS (
       AND (queues IS NULL OR parked.queue = ANY(queues))
 )
 
--- name: limited_queues
--- Queues that have a limit and are not paused.
-SELECT name FROM pillars.queues
-WHERE paused_at IS NULL AND (concurrency IS NOT NULL OR rate IS NOT NULL)
-  AND (cardinality(%(queues)s::text[]) = 0 OR name = ANY(%(queues)s::text[]))
-ORDER BY name
+-- name: are_limited
+-- Whether any queue has a limit and is not paused.
+SELECT EXISTS (
+    SELECT FROM pillars.queues
+    WHERE paused_at IS NULL AND (concurrency IS NOT NULL OR rate IS NOT NULL)
+      AND (cardinality(%(queues)s::text[]) = 0 OR name = ANY(%(queues)s::text[]))
+)
 
--- name: hold_queue
--- One limited queue, held until the transaction ends: how many of its jobs may start by its rate, and
--- the seconds until one more may. No row: another worker holds it.
-SELECT concurrency,
-    CASE WHEN rate IS NOT NULL THEN floor(filled.tokens)::integer END,
-    CASE WHEN rate IS NOT NULL THEN (1 - filled.tokens + floor(filled.tokens)) / rate END
-FROM pillars.queues, LATERAL (
-    SELECT least(burst, tokens + rate * extract(epoch FROM
-        coalesce(%(now)s::timestamptz, now()) - refilled_at)::float8) AS tokens
-) AS filled
-WHERE name = %(name)s AND paused_at IS NULL
-FOR UPDATE OF queues SKIP LOCKED
+-- name: limited_due
+-- The limited queues that have a job which is due and room for it, best first; the seconds until
+-- the rate of another lets one start; and the instant of this look. Nothing is locked: who claims
+-- counts again. A queue that was refilled later than now, by a clock that has been set back since,
+-- is among the first, since its holder sets it right.
+-- index: jobs_ready
+SELECT coalesce(%(now)s::timestamptz, now()),
+    coalesce(array_agg(name ORDER BY priority, run_at, id) FILTER (WHERE wait <= 0), '{}'),
+    min(wait) FILTER (WHERE wait > 0)
+FROM (
+    SELECT DISTINCT ON (queues.name) queues.name, queues.concurrency, places.priority, head.run_at,
+        head.id, CASE WHEN refilled_at > coalesce(%(now)s::timestamptz, now()) THEN 0 ELSE coalesce(
+            (1 - tokens) / rate
+            - extract(epoch FROM coalesce(%(now)s::timestamptz, now()) - refilled_at)::float8, 0
+        ) END AS wait
+    FROM pillars.queues JOIN places ON places.queue = queues.name, LATERAL (
+        SELECT run_at, id FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
+          AND gate = 'open' AND (run_at, id) >= (places.run_at, places.id)
+          AND run_at <= coalesce(%(now)s::timestamptz, now()) AND state IN ('available', 'failed')
+        ORDER BY run_at, id LIMIT 1
+    ) AS head
+    WHERE paused_at IS NULL AND (concurrency IS NOT NULL OR rate IS NOT NULL)
+      AND (cardinality(%(queues)s::text[]) = 0 OR queues.name = ANY(%(queues)s::text[]))
+    ORDER BY queues.name, places.priority
+) AS due, LATERAL (
+    SELECT count(*) AS jobs FROM (
+        SELECT FROM places, LATERAL (
+            SELECT FROM pillars.jobs
+            WHERE finished_at IS NULL AND queue = places.queue AND priority = places.priority
+              AND gate = 'holding'
+            LIMIT due.concurrency
+        ) AS running
+        WHERE places.queue = due.name AND due.concurrency IS NOT NULL
+        LIMIT due.concurrency
+    ) AS counted
+) AS holding
+WHERE concurrency IS NULL OR holding.jobs < concurrency
+
+-- name: hold_queues
+-- The first of these limited queues that nobody holds, held until the transaction ends: how many jobs
+-- of each may run, and how many may start by its rate.
+SELECT name, concurrency, CASE WHEN rate IS NOT NULL THEN floor(least(burst, tokens + rate *
+    greatest(0, extract(epoch FROM
+        coalesce(%(now)s::timestamptz, clock_timestamp()) - refilled_at)::float8)))::integer END
+FROM pillars.queues
+WHERE name = ANY(%(names)s::text[]) AND paused_at IS NULL
+ORDER BY array_position(%(names)s::text[], name) LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED
 
 -- name: count_holding
--- How many jobs of a limited queue run, counted up to a limit.
+-- How many jobs of limited queues run; in each of a queue's lanes they are counted up to its limit.
 -- index: jobs_ready
 WITH RECURSIVE lanes AS (
-    (SELECT priority FROM pillars.jobs
-     WHERE finished_at IS NULL AND queue = %(name)s ORDER BY queue, priority LIMIT 1)
+    SELECT held.queue, held.most, first.priority
+    FROM unnest(%(names)s::text[], %(limits)s::integer[]) AS held (queue, most), LATERAL (
+        SELECT priority FROM pillars.jobs
+        WHERE finished_at IS NULL AND queue = held.queue ORDER BY queue, priority LIMIT 1
+    ) AS first
     UNION ALL
-    SELECT further.priority
+    SELECT lanes.queue, lanes.most, further.priority
     FROM lanes, LATERAL (
         SELECT priority FROM pillars.jobs
-        WHERE finished_at IS NULL AND queue = %(name)s AND priority > lanes.priority
+        WHERE finished_at IS NULL AND queue = lanes.queue AND priority > lanes.priority
         ORDER BY queue, priority LIMIT 1
     ) AS further
 )
-SELECT count(*) FROM (
-    SELECT FROM lanes, LATERAL (
-        SELECT FROM pillars.jobs
-        WHERE finished_at IS NULL AND queue = %(name)s AND priority = lanes.priority
-          AND gate = 'holding'
-        LIMIT %(limit)s
-    ) AS holding
-    LIMIT %(limit)s
-) AS counted
+SELECT queue, count(*) FROM lanes, LATERAL (
+    SELECT FROM pillars.jobs
+    WHERE finished_at IS NULL AND queue = lanes.queue AND priority = lanes.priority
+      AND gate = 'holding'
+    LIMIT lanes.most
+) AS holding
+GROUP BY queue
 
 -- name: take_tokens
--- Account for jobs of a limited queue that start now; fewer than none: that do not start after all.
+-- Account for jobs of limited queues that start now; fewer than none: that do not start after all.
+-- Returns the seconds until the rate of each lets another start. A clock that was set back fills
+-- nothing, and is followed.
 UPDATE pillars.queues
-SET tokens = least(burst, least(burst, tokens + rate * extract(epoch FROM
-        coalesce(%(now)s::timestamptz, now()) - refilled_at)::float8) - %(count)s),
-    refilled_at = coalesce(%(now)s::timestamptz, now())
-WHERE name = %(name)s AND rate IS NOT NULL
+SET tokens = least(burst, least(burst, tokens + rate * greatest(0, extract(epoch FROM
+        clock.now - refilled_at)::float8)) - started.jobs),
+    refilled_at = clock.now
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now) AS clock,
+    unnest(%(names)s::text[], %(counts)s::integer[]) AS started (name, jobs)
+WHERE queues.name = started.name AND rate IS NOT NULL
+RETURNING (1 - tokens) / rate
 
 -- name: put_queue
 -- Set a queue's limits, whole; it starts with a full burst. Wakes the workers: more may start now.

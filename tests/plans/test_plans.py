@@ -24,7 +24,16 @@ from pillars.cron.life import FIRE_BY_HAND
 from pillars.cron.ticker import DUE, DUE_LAST
 from pillars.db.connection import PLANNED_ONCE, conninfo
 from pillars.db.statements import Statement, load_statements
-from pillars.queue.lanes import CLAIM, CLAIM_ON, DEPTH, NEXT_DUE, NEXT_DUE_ON, Pages
+from pillars.queue.lanes import (
+    CLAIM,
+    CLAIM_ON,
+    DEPTH,
+    LIMITED_DUE,
+    LIMITED_DUE_ON,
+    NEXT_DUE,
+    NEXT_DUE_ON,
+    Pages,
+)
 from tests.conftest import TEMPLATE, database_url
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ PARTS = {
     "due", "soonest_first", "latest_first",
     "move_cursors", "insert_ticks", "cancel_overlapped", "count_fired", "tick_by_hand",
     "tell_by_hand", "ticks_of_backfill", "backfill_ticks", "count_backfilled",
-    "all_lanes", "known_lanes", "claim", "next_due", "depth",
+    "all_lanes", "known_lanes", "claim", "next_due", "limited_due", "depth",
     "held_in_page", "give_back_others", "rescue",
 }  # fmt: skip
 PAGES = {
@@ -46,7 +55,14 @@ PAGES = {
     for name in ("give_back_others", "rescue")
     for statement, _ in (Pages(name).page(None), Pages(name).page([]))
 }
-LANES = {"claim": CLAIM, "claim_on": CLAIM_ON, "next_due": NEXT_DUE, "next_due_on": NEXT_DUE_ON}
+LANES = {
+    "claim": CLAIM,
+    "claim_on": CLAIM_ON,
+    "limited_due": LIMITED_DUE,
+    "limited_due_on": LIMITED_DUE_ON,
+    "next_due": NEXT_DUE,
+    "next_due_on": NEXT_DUE_ON,
+}
 HOT = {
     *LANES,
     "succeed",
@@ -71,7 +87,6 @@ PARAMS: dict[str, Any] = {
     "at": NOW,
     "attempts": [1] * 1000,
     "channel": "pillars_jobs",
-    "counted": False,
     "behind": 100,
     "cron_patience": 3.0,
     "days": 30,
@@ -95,6 +110,7 @@ PARAMS: dict[str, Any] = {
     "late_by": 0.25,
     "lease": 5.0,
     "limit": 1000,
+    "limited": ["q1"],
     "lock": 1,
     "lookahead": 5.0,
     "microseconds": 1,
@@ -117,6 +133,7 @@ PARAMS: dict[str, Any] = {
     "retention_failed": 86_400.0,
     "retry_in": [30.0] * 1000,
     "ring_version": 1,
+    "rooms": [5],
     "rows": json.dumps([]),
     "run_at": [1_900_000_000.0] * 1000,
     "schedule_id": 150_000,
@@ -140,11 +157,13 @@ OWN_PARAMS: dict[str, dict[str, Any]] = {
     "backfill": {"id": 150_000},
     "claim of all_lanes": {"limit": 20},
     "claim of known_lanes": {"limit": 20},
-    "count_holding": {"name": "q1"},
+    "count_holding": {"names": ["q1"], "limits": [5]},
     "depth of all_lanes": {"limit": 100_000, "total": 1_000_000},
     "heartbeat": {"id": WORKER},
     "fire_by_hand": {"id": 150_000},
     "fail": {"unstarted": [False] * 1000},
+    "next_due of all_lanes": {"since": NOW},
+    "next_due of known_lanes": {"since": NOW},
     "history": {"limit": 50, "before": None},
     "list_schedules": {"after": "s150000", "source": None, "enabled": None, "limit": 100},
     "hold_schedules": {"ids": BATCH},

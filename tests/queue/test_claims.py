@@ -225,7 +225,7 @@ CREATE CONSTRAINT TRIGGER note AFTER UPDATE ON pillars.jobs
 """
 
 
-async def test_only_the_claim_of_a_queue_without_limits_does_not_wait_for_the_disk(
+async def test_only_a_claim_from_queues_without_limits_does_not_wait_for_the_disk(
     database: Database,
     claims: Claims,
     worker: UUID,
@@ -234,9 +234,11 @@ async def test_only_the_claim_of_a_queue_without_limits_does_not_wait_for_the_di
     sql.execute(f"ALTER DATABASE {sql.info.dbname} SET synchronous_commit = on")
     sql.execute(DURABILITY)
     await limit_queue(database, QueueLimits("limited", concurrency=9))
-    await put(database, NewJob("a", queue="plain"), NewJob("b", queue="limited"))
-
+    await put(database, NewJob("a", queue="plain"))
     jobs = await claims.claim(worker, [], 10)
+    await put(database, NewJob("b", queue="limited"))
+    jobs += await claims.claim(worker, [], 10)
+
     await claims.finish(worker, [Ended(job.id, job.attempt, JobState.SUCCEEDED) for job in jobs])
 
     assert sql.execute("SELECT * FROM durability ORDER BY queue, state").fetchall() == [

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pillars.db.database import Database
     from pillars.ground.settings import Secret
 
+# A lock leaves its transaction in the row.
+LOCKERS = "SELECT name, xmax::text FROM pillars.queues ORDER BY name"
+
 
 async def put(database: Database, queue: str, count: int, **more: Any) -> None:
     async with database.connection() as connection:
@@ -248,3 +251,162 @@ async def test_a_job_that_waits_for_its_key_costs_its_queue_no_token(
     assert len(await claims.claim(worker, [], 10)) == 2
 
     assert len(await claims.claim(worker, [], 10)) == 1
+
+
+async def test_jobs_are_taken_by_priority_whether_their_queue_is_limited_or_not(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await limit_queue(database, QueueLimits("bulk", concurrency=100))
+    await put(database, "bulk", 20, priority=100)
+    await put(database, "plain", 2, priority=100)
+    await put(database, "urgent", 2, priority=-100)
+
+    assert queues(await claims.claim(worker, [], 3)) == ["bulk", "urgent", "urgent"]
+
+
+async def test_within_a_priority_the_queue_whose_first_job_is_oldest_comes_first(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("limited", concurrency=100))
+    for seconds, queue in ((3, "a"), (2, "limited"), (1, "b")):
+        await put(database, queue, 1, run_at=clock.now - timedelta(seconds=seconds))
+
+    found = [await claims.claim(worker, [], 1) for _ in range(3)]
+
+    assert [job.queue for (job,) in found] == ["a", "limited", "b"]
+
+
+async def test_the_limit_of_a_queue_holds_over_all_its_priorities_and_the_best_come_first(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=3))
+    for priority in (2, 1, 0):
+        await put(database, "q", 2, priority=priority)
+
+    assert [job.priority for job in await claims.claim(worker, [], 10)] == [0, 0, 1]
+
+
+async def test_a_full_queue_keeps_no_other_limited_queue_waiting(
+    database: Database, claims: Claims, worker: UUID
+) -> None:
+    for queue in ("a", "b"):
+        await limit_queue(database, QueueLimits(queue, concurrency=1))
+        await put(database, queue, 3)
+
+    assert queues([job for _ in range(2) for job in await claims.claim(worker, [], 1)]) == [
+        "a",
+        "b",
+    ]
+
+
+async def test_a_queue_that_another_worker_holds_keeps_no_other_waiting_and_is_soon_tried_again(
+    database: Database, claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    await limit_queue(database, QueueLimits("held", concurrency=1))
+    await limit_queue(database, QueueLimits("limited", concurrency=1))
+    for queue in ("held", "limited", "plain"):
+        await put(database, queue, 1)
+    with sql.transaction():
+        sql.execute("SELECT FROM pillars.queues WHERE name = 'held' FOR UPDATE")
+        assert queues(await claims.claim(worker, [], 10)) == ["limited", "plain"]
+
+    assert 0 < (await claims.next_due([]) or 0) < 0.1
+
+
+async def test_a_claim_locks_no_queue_that_is_empty_or_full(
+    database: Database, claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    await limit_queue(database, QueueLimits("full", concurrency=1))
+    await limit_queue(database, QueueLimits("empty", concurrency=1))
+    await put(database, "full", 2)
+    await claims.claim(worker, [], 10)
+    before = sql.execute(LOCKERS).fetchall()
+
+    assert await claims.claim(worker, [], 10) == []
+
+    assert sql.execute(LOCKERS).fetchall() == before
+
+
+async def test_the_next_job_of_a_limited_queue_is_met_when_it_is_due(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=1))
+    await put(database, "q", 1, run_at=clock.now + timedelta(seconds=7))
+    await claims.claim(worker, [], 10)
+
+    assert await claims.next_due([]) == pytest.approx(7.0)
+
+
+async def test_a_job_of_a_limited_queue_that_became_due_since_the_claim_looked_is_not_overlooked(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=1))
+    await put(database, "q", 1, run_at=clock.now + timedelta(seconds=1))
+    await claims.claim(worker, [], 10)
+
+    clock.now += timedelta(seconds=2)
+
+    assert await claims.next_due([]) == pytest.approx(-1.0)
+
+
+async def test_a_due_job_that_a_limit_holds_back_sets_no_timer(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=1))
+    await put(database, "q", 2, run_at=clock.now)
+    await claims.claim(worker, [], 10)
+    await claims.claim(worker, [], 10)
+
+    assert await claims.next_due([]) is None
+
+
+async def test_jobs_that_expired_cost_no_token_and_no_room(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=1, rate=1.0, burst=1))
+    await put(database, "q", 3, run_at=clock.now - timedelta(hours=1), expires_in=1.0)
+    await put(database, "q", 2, run_at=clock.now)
+
+    jobs = await claims.claim(worker, [], 10)
+
+    assert [job.counted for job in jobs] == [False] * 3 + [True]
+    assert [job.refusal is None for job in jobs] == [False] * 3 + [True]
+
+
+async def test_jobs_that_expired_leave_the_others_their_whole_limit(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("q", concurrency=1))
+    await put(database, "q", 3, run_at=clock.now - timedelta(hours=1), expires_in=1.0)
+    await put(database, "q", 1, run_at=clock.now)
+    assert len(await claims.claim(worker, [], 3)) == 3
+
+    (job,) = await claims.claim(worker, [], 3)
+
+    assert job.refusal is None
+
+
+async def test_a_rate_goes_on_after_the_clock_of_the_server_was_set_back(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("api", rate=1.0))
+    await put(database, "api", 5, run_at=clock.now - timedelta(hours=2))
+    found = [len(await claims.claim(worker, [], 10))]
+    clock.now -= timedelta(hours=1)
+
+    for _ in range(3):
+        found.append(len(await claims.claim(worker, [], 10)))
+        clock.now += timedelta(seconds=1)
+
+    assert found == [1, 0, 1, 1]
+
+
+async def test_after_the_last_token_is_taken_the_claimer_knows_when_the_next_one_comes(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("api", rate=2.0))
+    await put(database, "api", 2, run_at=clock.now)
+
+    assert len(await claims.claim(worker, [], 10)) == 1
+
+    assert await claims.next_due([]) == pytest.approx(0.5)

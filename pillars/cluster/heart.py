@@ -44,6 +44,7 @@ class Heart:
         self.membership = build(self._hand_over)
         self._stepper = Stepper("heartbeat", self.membership.step, self._hand_over)
         self._beating: asyncio.Task[None] | None = None
+        self._leaving = Stepper("leave", self._leave, self._hand_over)
         self._joined = asyncio.Event()
 
     async def start(self) -> None:
@@ -61,7 +62,11 @@ class Heart:
         self._loop.call_soon_threadsafe(self._stepper.wake)
 
     async def stop(self) -> None:
-        """Leave the members and end the thread; to be called last of all."""
+        """Leave the members and end the thread; to be called last of all.
+
+        What cannot leave would be expelled, and its slots and jobs stay with it until then: a leave
+        that fails is tried again, with jittered pauses, until the caller gives up.
+        """
         await self.call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)
@@ -71,12 +76,17 @@ class Heart:
 
     async def _end(self) -> None:
         self._stepper.stop()
-        if self._beating is not None:
-            await self._beating
         try:
-            await self.membership.leave()
+            if self._beating is not None:
+                await self._beating
+            await self._leaving.run()
         finally:
             await self._database.close()
+
+    async def _leave(self) -> float:
+        await self.membership.leave()
+        self._leaving.stop()
+        return 0.0
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

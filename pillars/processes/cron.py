@@ -17,7 +17,7 @@ from pillars.db.connection import PLANNED_ONCE
 from pillars.db.notify import RING_CHANNEL
 from pillars.ground.events import SchedulesRefused
 from pillars.loading import AppLoadError, load_app
-from pillars.processes.frame import Frame
+from pillars.processes.frame import ENDED, Frame
 
 if TYPE_CHECKING:
     from pillars.cron.files import ScheduleSet
@@ -50,7 +50,7 @@ async def run_cron(settings: Settings, dsn: Secret) -> None:
             else:
                 _keep_equal(frame, code)
             await frame.until_stopped()
-            await frame.bounded("hand-over", _hand_over(frame))
+            await frame.bounded("hand-over", _hand_over(frame), ENDED)
             await frame.end_loops()
 
 

@@ -46,9 +46,15 @@ if TYPE_CHECKING:
 
 Role = Literal["server", "worker", "cron"]
 
-# A stop must end even when the database does not answer: each of its steps gets this long.
-STEP_LIMIT = 10.0
-_LOOPS_GRACE = 5.0
+# A stop must end even when the database does not answer. First a role ends its own work: a worker
+# has its drain time for that, the others so many seconds.
+_ENDING = 8.0
+# Each step of the stop is over so long after that, at the latest. With a drain time of 25 s that is
+# within the 30 s that Kubernetes gives, and some of them are for the interpreter.
+ENDED, LOOPS_ENDED, LEFT, CLOSED = 3.0, 3.3, 4.2, 4.5
+_STEP_LIMIT = 10.0
+_LOOPS_LIMIT = 5.0
+_LEAVE_LIMIT = 5.0
 _PARENT_EVERY = 1.0
 _PROGRESS_EVERY = 1.0
 
@@ -73,6 +79,7 @@ class Frame:
         self.hurry = asyncio.Event()
         self._stopping = asyncio.Event()
         self._why = "finished"
+        self._ends_at: float | None = None
         self._loops: list[tuple[Stepper, asyncio.Task[None]]] = []
         self._listening: asyncio.Task[None] | None = None
 
@@ -95,8 +102,8 @@ class Frame:
         finally:
             await self.end_loops()
             if self.heart is not None:
-                await self.bounded("leave", self.heart.stop())
-            await self.bounded("close", self.database.close())
+                await self.bounded("leave", self.heart.stop(), LEFT, _LEAVE_LIMIT)
+            await self.bounded("close", self.database.close(), CLOSED)
             self.events(ProcessStopped(self.role, self.name))
 
     @asynccontextmanager
@@ -179,9 +186,12 @@ class Frame:
 
     def stop(self, why: str) -> None:
         """Ask for a stop; asked a second time, running jobs are not waited for."""
+        now = self.clock.monotonic()
         if self._stopping.is_set():
+            self._ends_at = min(now, self._ends_at or now)
             self.hurry.set()
             return
+        self._ends_at = now + (self.settings.drain_timeout if self.role == "worker" else _ENDING)
         self._why = why
         self._stopping.set()
 
@@ -189,11 +199,15 @@ class Frame:
         self,
         what: str,
         step: Awaitable[Any],
-        limit: float = STEP_LIMIT,
+        by: float,
+        limit: float = _STEP_LIMIT,
     ) -> None:
-        """Run one step of the stop; whatever it meets is told and does not hold up the rest."""
+        """Run one step of the stop; whatever it meets is told and does not hold up the rest.
+
+        It gets `limit` seconds, and is over `by` seconds after the role's own work should be.
+        """
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(min(limit, self._left(by))):
                 await step
         except Exception as error:  # noqa: BLE001 - the stop goes on; others will expel this one
             self.events(LoopFailed(what, describe(error), 1, 0.0))
@@ -207,9 +221,16 @@ class Frame:
         tasks = [task for _, task in self._loops]
         self._loops = []
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_LOOPS_GRACE)
+            limit = min(_LOOPS_LIMIT, self._left(LOOPS_ENDED))
+            _, late = await asyncio.wait(tasks, timeout=limit)
             for task in late:
                 task.cancel()
+
+    def _left(self, by: float) -> float:
+        now = self.clock.monotonic()
+        if self._ends_at is None:
+            self._ends_at = now
+        return max(0.0, self._ends_at + by - now)
 
     async def _progress(self) -> float:
         self.membership.progressed()

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pillars.ground.errors import PillarsError
 from pillars.processes.children import tell_parent
-from pillars.processes.frame import Frame
+from pillars.processes.frame import ENDED, Frame
 from pillars.server.site import build_site
 from pillars.telemetry.endpoints import ops_routes, reachable_host
 from pillars.telemetry.snapshot import Snapshot
@@ -53,7 +53,7 @@ async def run_server(settings: Settings, dsn: Secret, app: App) -> None:
             frame.loop("snapshot", snapshot.step)
             await frame.until_stopped()
         finally:
-            await runner.cleanup()
+            await frame.bounded("requests", runner.cleanup(), ENDED)
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 from pillars.db.notify import JOBS_CHANNEL
-from pillars.processes.frame import STEP_LIMIT, Frame
+from pillars.processes.frame import ENDED, Frame
 from pillars.queue.gate import GateKeeper
 from pillars.queue.upkeep import Pruner, Rescuer
 from pillars.telemetry.tracing import attempt_spans
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # A claim pass takes milliseconds; a worker without one for this long is not ready for work.
 _CLAIM_LIMIT = 10.0
+# To announce a leave; the leave itself says it again.
+_ANNOUNCE_LIMIT = 5.0
 
 
 async def run_worker(settings: Settings, dsn: Secret, app: App) -> None:
@@ -63,18 +66,28 @@ async def _work(frame: Frame, app: App) -> None:
         settings.retention_failed,
         frame.events,
     )
+
+    def ended(_: asyncio.Task[None]) -> None:
+        # Should the worker itself break, the process ends with its error instead of idling.
+        if not frame.stopping:
+            frame.stop("the worker ended")
+
     working = asyncio.create_task(worker.run(), name="worker")
-    # Should the worker itself break, the process ends with its error instead of idling.
-    working.add_done_callback(lambda _: frame.stop("the worker ended"))
+    working.add_done_callback(ended)
     frame.listen(JOBS_CHANNEL, worker.notified)
     frame.loop("prune", pruner.step)
     frame.loop("gates", gate_keeper.step)
     frame.loop("rescue", Rescuer(upkeep, frame.events).step)
     await frame.until_stopped()
-    if frame.heart is not None:
-        await frame.bounded("leaving", frame.heart.call(membership.begin_leave()))
-    await _drain(frame, worker)
+    # Beside each other: to announce the leave may take a while, and not another job may start.
+    await asyncio.gather(_drain(frame, worker), _announce(frame))
     await working
+
+
+async def _announce(frame: Frame) -> None:
+    if frame.heart is not None:
+        announcing = frame.heart.call(frame.membership.begin_leave())
+        await frame.bounded("leaving", announcing, ENDED, _ANNOUNCE_LIMIT)
 
 
 async def _drain(frame: Frame, worker: Worker) -> None:
@@ -84,6 +97,6 @@ async def _drain(frame: Frame, worker: Worker) -> None:
     hurried = asyncio.create_task(frame.hurry.wait())
     await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
     if hurried.done() and not draining.done():
-        await frame.bounded("cut short", worker.stop(0.0))
+        await frame.bounded("cut short", worker.stop(0.0), ENDED)
     hurried.cancel()
-    await frame.bounded("drain", draining, limit + STEP_LIMIT)
+    await frame.bounded("drain", draining, ENDED, inf)

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 # A handler that kept the loop this long lets heartbeats and the other slots have their turn.
 YIELD_AFTER = 0.001
-# After the deadline of a stop: how long cancelled handlers may take, then the last writes.
-CUT_GRACE = 2.0
-WRITE_GRACE = 5.0
+# After the deadline of a stop: how long cancelled handlers may take, then the last writes, and then
+# whatever still runs.
+CUT_GRACE = 1.5
+WRITE_GRACE = 1.0
+END_GRACE = 0.5
 
 
 class Worker:
@@ -242,7 +244,10 @@ class Worker:
     # ---- stopping
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
-        await asyncio.wait((claiming,))
+        closed = asyncio.create_task(self._slots_closed.wait())
+        # A claim that is not answered must not keep what has ended from being written.
+        await asyncio.wait((claiming, closed), return_when=asyncio.FIRST_COMPLETED)
+        closed.cancel()
         self._give_back(self._claimer.empty())
         self._claimer.end(self._concurrency)
         await self._slots_closed.wait()
@@ -262,7 +267,7 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CUT_GRACE)
+            await asyncio.wait(self._tasks, timeout=END_GRACE)
         self._attempts.close()
         self._stopped.set()
 

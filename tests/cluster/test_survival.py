@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pillars.cluster.members import PATIENCE
@@ -13,8 +14,6 @@ from tests.cluster.crew import Crew, eventually, one
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import psycopg
 
     from pillars.ground.settings import Secret
 
@@ -233,3 +232,24 @@ def test_a_server_without_requests_stays_a_member_for_longer_than_anyones_patien
 
     assert active(sql, "server") == 1
     assert "expelled" not in crew.output("cron-0")
+
+
+def test_a_worker_that_is_to_stop_starts_nothing_more_while_it_cannot_announce_that(
+    crew: Crew,
+    sql: psycopg.Connection[Any],
+    dsn: Secret,
+) -> None:
+    crew.start("worker", "w", "--app", "crew_app:app")
+    eventually("it has joined", lambda: active(sql, "worker") == 1)
+
+    with sql.transaction():
+        sql.execute("SELECT FROM pillars.ring FOR UPDATE")
+        crew.signal("w", signal.SIGTERM)
+        eventually("it is stopping", lambda: "stopping (SIGTERM)" in crew.output("w"))
+        with psycopg.connect(dsn.reveal(), autocommit=True) as other:
+            other.execute("SELECT pillars.enqueue('noop')")
+        eventually("it has tried to announce it", lambda: "leaving failed" in crew.output("w"))
+
+    assert crew.processes["w"].wait() == 0
+    assert one(sql, "SELECT attempt FROM pillars.jobs") == 0
+    assert one(sql, "SELECT count(*) FROM pillars.members") == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,18 @@ def test_no_faults_at_once_break_an_invariant(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
 
     done = nemesis(
-        *("--together", "--seconds", "25", "--crons", "3", "--workers", "2"),
-        *("--faults", "kill-cron,db-down,cut", "--json", str(report)),
+        *("--together", "--seconds", "45", "--crons", "3", "--workers", "2"),
+        *("--faults", "roll,storm,twin,old-files,kill-all,hog,crowd,db-full,terminate,cut,slow"),
+        *("--json", str(report)),
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {deed["lane"] for deed in json.loads(report.read_text())["deeds"]} == set(LANES.values())
+    deeds = json.loads(report.read_text())["deeds"]
+    assert {deed["lane"] for deed in deeds} == set(LANES.values())
+    assert any(
+        one["lane"] != other["lane"] and one["at"] < other["until"] and other["at"] < one["until"]
+        for one, other in combinations(deeds, 2)
+    )
 
 
 @pytest.mark.cluster

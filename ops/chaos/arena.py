@@ -157,6 +157,8 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
     began = await _until(dsn, _MEMBERS, members) and await _until(dsn, _APPLIED, len(given))
     if not began:
         raise NemesisError("the processes did not start:\n" + _last_words(crew))
+    with psycopg.connect(dsn.reveal(), autocommit=True) as sql:
+        created = gathered.read_created(sql)
 
     looking = asyncio.create_task(witness.look())
     await _harm(plan, field, witness, tell)
@@ -180,7 +182,8 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
             lease=plan.lease,
             until=until,
             loads=given,
-            created=gathered.read_created(sql),
+            created=created,
+            created_at_rest=gathered.read_created(sql),
             jobs=gathered.read_jobs(sql),
             runs=gathered.read_runs(sql),
             ring=ring,

@@ -41,6 +41,7 @@ _ROWS: LiteralString = (
     "UNION ALL SELECT 'ring_log', count(*) FROM pillars.ring_log "
     "UNION ALL SELECT 'withdrawn_ticks', count(*) FROM pillars.withdrawn_ticks "
     "UNION ALL SELECT 'schedule_sets', count(*) FROM pillars.schedule_sets "
+    "UNION ALL SELECT 'lost_workers', count(*) FROM pillars.lost_workers "
     "UNION ALL SELECT 'jobs', count(*) FROM pillars.jobs"
 )
 _CREATED: LiteralString = (
@@ -151,7 +152,8 @@ class Evidence:
         lease: seconds.
         until: ticks and jobs due by then must have ended.
         loads: the schedules.
-        created: when each schedule was made.
+        created: when each schedule was made, as the database said before anything was done to it.
+        created_at_rest: the same, as it says at rest.
         acknowledged: ids of jobs whose enqueuing was answered, and when.
         paused: stretches in which a schedule was surely paused.
         backfilled: (schedule, first instant, instant after the last, when that was answered).
@@ -170,6 +172,7 @@ class Evidence:
     until: float
     loads: Sequence[Load]
     created: Mapping[str, float]
+    created_at_rest: Mapping[str, float]
     jobs: Sequence[Job]
     runs: Sequence[Run]
     ring: Ring

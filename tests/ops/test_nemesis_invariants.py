@@ -100,6 +100,7 @@ GOOD = Evidence(
     until=EPOCH + 10.5,
     loads=[Load("one", 1), Load(PAST, PAST_EVERY)],
     created={"one": EPOCH + 0.5, PAST: EPOCH + 0.5},
+    created_at_rest={"one": EPOCH + 0.5, PAST: EPOCH + 0.5},
     jobs=[
         *every_tick(),
         job(20, 3, unique_key="u", created_at=EPOCH + 1),
@@ -169,6 +170,12 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
         pytest.param(no_tick_lost, {"jobs": without(10)}, id="the last tick missing"),
         pytest.param(no_tick_lost, {"jobs": without(1)}, id="the first tick missing"),
         pytest.param(no_tick_lost, {"jobs": changed(5, state="missed")}, id="a tick given up"),
+        pytest.param(no_tick_lost, {"jobs": changed(5, state="cancelled")}, id="a tick cancelled"),
+        pytest.param(
+            no_tick_lost,
+            {"created_at_rest": {**GOOD.created, "one": EPOCH + 4.5}},
+            id="a schedule made anew",
+        ),
         pytest.param(no_tick_lost, {"created": {}}, id="a schedule that was never applied"),
         pytest.param(no_tick_lost, {"jobs": without(41)}, id="a backfilled tick missing"),
         pytest.param(no_tick_lost, {"in_force": frozenset({1})}, id="older files in force"),
@@ -318,6 +325,18 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
         ),
         pytest.param(nothing_unexpected, {"rows": {"members": 3}}, id="members that pile up"),
         pytest.param(
+            nothing_unexpected, {"rows": {"lost_workers": 1}}, id="lost workers that pile up"
+        ),
+        pytest.param(
+            nothing_unexpected, {"rows": {"withdrawn_ticks": 99}}, id="withdrawn ticks that pile up"
+        ),
+        pytest.param(
+            nothing_unexpected, {"rows": {"schedule_sets": 9}}, id="sets of files that pile up"
+        ),
+        pytest.param(
+            nothing_unexpected, {"rows": {"ring_log": 99}}, id="changes of the ring that pile up"
+        ),
+        pytest.param(
             nothing_unexpected, {"memory": memory(2 * MOST_GROWTH)}, id="memory that grows"
         ),
     ],
@@ -326,6 +345,91 @@ def test_a_doctored_run_is_found_out(check: object, doctored: dict[str, object])
     verdict = check(replace(GOOD, **doctored))  # type: ignore[operator,arg-type]
 
     assert len(verdict.violations) >= 1
+
+
+def in_turns(*gone: int, deeds: tuple[Deed, ...] = ()) -> Evidence:
+    """A run in which two schedules are paused in turns, without some ticks of the first one."""
+    turns = [("one", 0.5, 1.5), ("two", 2.5, 4.5), ("one", 5.5, 6.5)]
+    loads = [Load(name, 1, edited=True) for name in ("one", "two")]
+    jobs = [
+        job(10 * number + tick, tick, schedule=load.name, fire_at=EPOCH + tick)
+        for number, load in enumerate(loads)
+        for tick in range(1, 11)
+        if load.name == "two" or tick not in gone
+    ]
+    paused = [(name, EPOCH + since, EPOCH + until) for name, since, until in turns]
+    return replace(
+        GOOD, loads=loads, jobs=jobs, deeds=deeds, paused=paused, edition=0, in_force=frozenset({0})
+    )
+
+
+@pytest.mark.parametrize(
+    ("gone", "good"), [((), True), ((1, 2, 5, 6), True), ((4,), False), ((9, 10), False)]
+)
+def test_a_schedule_that_was_resumed_fires_until_its_next_pause(
+    gone: tuple[int, ...], good: bool
+) -> None:
+    doctored = replace(in_turns(*gone), backfilled=[])
+
+    assert (not no_tick_lost(doctored).violations) == good
+
+
+def test_an_outage_may_keep_a_tick_from_being_written_before_the_next_pause() -> None:
+    stall = Deed("db-stall", EPOCH + 2, EPOCH + 3)
+    doctored = replace(in_turns(4, deeds=(stall,)), backfilled=[])
+
+    assert not no_tick_lost(doctored).violations
+
+
+def exclusive(*states: str, overlap: str = "skip", lasts: float = 1.5) -> Evidence:
+    """A run of a schedule that does not overlap, its ticks in these states."""
+    jobs = [
+        job(
+            *(tick, tick),
+            schedule="alone",
+            fire_at=EPOCH + tick,
+            created_at=EPOCH + tick,
+            finished_at=EPOCH + tick + (lasts if state == "succeeded" else 0),
+            started_at=EPOCH + tick if state in {"succeeded", "cancelled"} else None,
+            state=state,
+        )
+        for tick, state in enumerate(states, 1)
+    ]
+    loads = [Load("alone", 1, overlap=overlap)]
+    made = {"alone": EPOCH + 0.5}
+    return replace(
+        GOOD,
+        loads=loads,
+        created=made,
+        created_at_rest=made,
+        jobs=jobs,
+        until=EPOCH + len(states) + 0.5,
+        backfilled=[],
+        edition=0,
+        in_force=frozenset({0}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("evidence", "good"),
+    [
+        pytest.param(exclusive("succeeded", "skipped", "succeeded"), True, id="one was at work"),
+        pytest.param(exclusive("succeeded", "succeeded", "skipped"), True, id="the last one was"),
+        pytest.param(
+            exclusive("succeeded", "skipped", "skipped", "skipped", lasts=0.5),
+            False,
+            id="nothing was at work any more",
+        ),
+        pytest.param(exclusive("skipped", "succeeded"), False, id="nothing was at work yet"),
+        pytest.param(exclusive(*["skipped"] * 6), False, id="nothing ever was"),
+        pytest.param(
+            exclusive(*["cancelled"] * 6, overlap="cancel_other"), True, id="each cancels the last"
+        ),
+        pytest.param(exclusive(*["cancelled"] * 6), False, id="none is to cancel another"),
+    ],
+)
+def test_a_tick_is_skipped_only_for_one_that_is_at_work(evidence: Evidence, good: bool) -> None:
+    assert (not no_tick_lost(evidence).violations) == good
 
 
 def again(at: float, rescues: int = 1, **more: object) -> Evidence:

@@ -148,8 +148,9 @@ def _our_fires(connection: psycopg.Connection[Any], size: int) -> Sequence[float
         return rows
 
     def plan(rows: Sequence[tuple[Any, ...]]) -> dict[str, object]:
-        now = rows[0][-1]
-        plans: list[Plan] = [plan_fires(Due(*row[:-1]), now, herd.LOOKAHEAD) for row in rows]
+        columns = len(Due._fields)
+        now = rows[0][columns]
+        plans: list[Plan] = [plan_fires(Due(*row[:columns]), now, herd.LOOKAHEAD) for row in rows]
         plans.sort(key=lambda each: each.due.id)
         return parameters(plans)
 

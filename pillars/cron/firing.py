@@ -34,6 +34,8 @@ BATCH, MOST_TICKS = 1_000, 4_000
 MOST_STATEMENTS = 4
 # A schedule that cannot be planned is tried again after this many seconds.
 _BROKEN_FOR = 60.0
+# Of a poll's rows; the database's clock comes next.
+_COLUMNS = len(Due._fields)
 # So many ticks of one statement are told of one by one.
 EACH = 20
 # Overdue by more than this many seconds is worth an alarm.
@@ -107,7 +109,7 @@ class Firing:
             rows: of the statements `due` or `overdue`.
             polled_at: monotonic time when the poll's answer came.
         """
-        now: float = rows[0][-1]
+        now: float = rows[0][_COLUMNS]
         batches = self._batches(rows, now)
         batch = next(batches, None)
         told: TicksFired | None = None
@@ -141,7 +143,7 @@ class Firing:
             plans: list[Plan] = []
             ticks = 0
             while looked_at < len(rows) and len(dues) < BATCH and ticks < MOST_TICKS:
-                due = Due(*rows[looked_at][:-1])
+                due = Due(*rows[looked_at][:_COLUMNS])
                 dues.append(due)
                 looked_at += 1
                 plan = self._plan(due, now)

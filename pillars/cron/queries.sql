@@ -1,11 +1,12 @@
 -- name: due
 -- A part: schedules of our slots to be fired: those enqueued ahead up to a horizon, the others at their time.
 -- What lies before `since` was fired: while a long transaction keeps the entries of moved cursors from
--- being cleared away, a scan from the front would pass more of them with every fire.
+-- being cleared away, a scan from the front would pass more of them with every fire. Whoever locks or
+-- changes a row writes its xmax: where there is one, the row may be held.
 -- index: schedules_due
 SELECT id, version, extract(epoch FROM next_fire_at)::bigint, timing, catchup, catchup_window,
     catchup_limit, ahead, jitter, CASE WHEN jitter > 0 THEN name END, overlap = 'cancel_other',
-    extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8
+    extract(epoch FROM coalesce(%(now)s::timestamptz, now()))::float8, xmax <> 0
 FROM pillars.schedules
 WHERE enabled
   AND next_fire_at >= to_timestamp(%(since)s::float8)
@@ -21,6 +22,12 @@ ORDER BY next_fire_at LIMIT %(limit)s
 -- name: latest_first
 -- The same from the other end.
 ORDER BY next_fire_at DESC LIMIT %(limit)s
+
+-- name: not_held
+-- Which of some schedules nobody holds at this moment; waits for nobody.
+-- index: schedules_pkey
+SELECT id FROM pillars.schedules WHERE id = ANY(%(ids)s::bigint[])
+FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: overdue
 -- Schedules of any slot that their owner should long have fired; those being fired now are skipped.

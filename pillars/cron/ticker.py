@@ -16,6 +16,8 @@ Two tickers run in each cron process, with a link each:
 - `SweepTicker` looks, about once a second, for ticks of any slot that their owner should long have
   fired, so one living replica is enough for nothing to be missed, whatever the membership says.
 
+Neither waits for what others hold, as an edit does: the other schedules of a batch are fired.
+
 What happens on failures: the process dies before the fire, and another fires from the same cursor;
 it dies after the commit, and the cursor has moved; the commit's answer is lost, and the next poll
 reads the truth; the database is gone, and the loop tries again for ever.
@@ -24,7 +26,7 @@ reads the truth; the database is gone, and the loop tries again for ever.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pillars.cron.firing import BATCH, MOST_STATEMENTS, Firing
 from pillars.cron.statements import SQL
@@ -32,7 +34,7 @@ from pillars.db.statements import composed
 from pillars.ground.events import PassCompleted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pillars.db.database import Link
     from pillars.ground.clock import Clock
@@ -53,6 +55,8 @@ _MARGIN = 5.0
 # A sweep looks at everything from the front, so sweeps that take long come more rarely. A single
 # slow one tells of a database that stood still: all replicas saw it, and none of them may rest.
 _SWEEP_SHARE, _LONGEST_PAUSE = 10, 30.0
+# Seconds until a backlog is looked at again of which others hold whatever was found.
+_ALL_HELD = 0.05
 # For so many seconds at most no sweep is made while this process has a backlog of its own. All
 # replicas have one at a full minute, and sweeps would only race the owners for their rows.
 _BUSY_FOR = 5.0
@@ -120,8 +124,9 @@ class OwnTicker:
             "limit": POLL,
             "window": WINDOW,
         }
-        rows = await self._link.fetch(DUE_LAST if self._from_the_end else DUE, params)
-        more = len(rows) == POLL
+        found = await self._link.fetch(DUE_LAST if self._from_the_end else DUE, params)
+        more = len(found) == POLL
+        rows = await self._not_held(found)
         if rows:
             fired = await self._firing.fire(rows, self._clock.monotonic())
             self._overdue += fired.overdue
@@ -130,12 +135,26 @@ class OwnTicker:
         self._from_the_end = more and not self._from_the_end
         self.behind = more
         if more:
-            return 0.0
+            return 0.0 if rows else _jittered(_ALL_HELD)
         self._emit(PassCompleted(self._clock.monotonic() - self._began, self._overdue))
         self._began = None
         ((delay, now),) = await self._link.fetch(SQL["upcoming"], params)
         self._since, self._fired_slots = min(now - _MARGIN, self._earliest), slots
         return WINDOW if delay is None else min(WINDOW, max(0.0, delay))
+
+    async def _not_held(self, found: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """Leave out what others hold: the rest of a batch must not wait for the end of an edit.
+
+        What is left out is found by the next pass. Who takes hold of a row only now is waited for,
+        at most as long as any lock is.
+        """
+        marked = [row[0] for row in found if row[-1]]
+        if not marked:
+            return found
+        free = {key for (key,) in await self._link.fetch(SQL["not_held"], {"ids": marked})}
+        held = [row[2] for row in found if row[-1] and row[0] not in free]
+        self._earliest = min([self._earliest, *held])
+        return [row for row in found if not row[-1] or row[0] in free]
 
 
 class SweepTicker:

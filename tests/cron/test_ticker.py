@@ -226,6 +226,41 @@ async def test_while_an_edit_holds_a_schedule_the_sweep_fires_the_others(
     assert rows(sql, "schedule") == [("other",)]
 
 
+async def test_while_somebody_holds_a_schedule_its_owner_fires_the_others_and_then_that_one(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+) -> None:
+    await write(database, sql, schedule("held"), schedule("other"))
+    ticker = own(database, events, clock)
+
+    async with database.transaction() as connection:
+        await connection.execute("SELECT FROM pillars.schedules WHERE name = 'held' FOR UPDATE")
+        for _ in range(3):
+            await ticker.step()
+        assert rows(sql, "schedule") == [("other",)]
+    await ticker.step()
+
+    assert sorted(rows(sql, "schedule, fire_at")) == [("held", NOON), ("other", NOON)]
+
+
+async def test_a_backlog_that_others_hold_is_not_looked_at_without_a_pause(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    events: RecordingListener,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pillars.cron.ticker.POLL", 2)
+    await write(database, sql, *(schedule(f"s{n}") for n in range(3)))
+    ticker = own(database, events, clock)
+
+    async with database.transaction() as connection:
+        await connection.execute("SELECT FROM pillars.schedules FOR UPDATE")
+        assert await ticker.step() > 0
+
+
 async def test_a_step_that_the_database_refuses_is_progress_and_one_that_hangs_is_none(
     database: Database,
     sql: psycopg.Connection[Any],

@@ -30,8 +30,10 @@ _WIDTH, _HEIGHT, _MARGIN = 1200, 360, 50
 class Tick(NamedTuple):
     """A tick that became work; seconds, 0 where it was in time.
 
-    `late` is from its instant to the commit of its job, `delay` from when it was due to start to
-    when a handler had begun; -1 where none did, or where jitter was to hold it up.
+    `late` is from its instant to when its job was written: to the start of the transaction that
+    wrote it, which is all that the row tells; its commit comes a batch's few milliseconds later, or
+    with the end of a stall that began in between. `delay`, from when it was due to start to when a
+    handler had begun, has that commit in it; -1 where none did, or where jitter was to hold it up.
     """
 
     fire_at: float
@@ -56,8 +58,10 @@ class Figures:
         others_max: the worst of those enqueued at their time.
         delay_p99: of the start of those enqueued ahead.
         delay_max: the worst of those.
-        returned: how long after it was over the last of what was due meanwhile was written.
-        goal: what is aimed for, for people; empty where nothing is.
+        returned: how long after it was over the last of what was due meanwhile was written, also
+            of what was due while others overlapped it.
+        goal: what is aimed for, for people; empty where nothing is. It is held to its own ticks
+            alone: what is due while others overlap may be late for those. Without any it has none.
         reached: whether it was.
     """
 
@@ -100,13 +104,16 @@ def figures(evidence: Evidence) -> list[Figures]:
     """Return the figures of each fault, of several at once, and of the time between."""
     starts, labels = _stretches(evidence)
     by_label: defaultdict[str, list[Tick]] = defaultdict(list)
-    for tick in ticks_of(evidence):
+    ticks = ticks_of(evidence)
+    for tick in ticks:
         by_label[labels[bisect_right(starts, tick.fire_at)]].append(tick)
     deeds: defaultdict[str, list[Deed]] = defaultdict(list)
     for deed in evidence.deeds:
         deeds[deed.fault].append(deed)
     faults = sorted({*deeds, *labels} - {STEADY})
-    return [_figures(fault, by_label[fault], deeds.get(fault, [])) for fault in (STEADY, *faults)]
+    return [
+        _figures(fault, by_label[fault], ticks, deeds.get(fault, [])) for fault in (STEADY, *faults)
+    ]
 
 
 def _stretches(evidence: Evidence) -> tuple[list[float], list[str]]:
@@ -188,16 +195,18 @@ def picture(evidence: Evidence) -> str:
     )
 
 
-def _figures(fault: str, ticks: Sequence[Tick], deeds: Sequence[Deed]) -> Figures:
+def _figures(
+    fault: str, ticks: Sequence[Tick], everybodys: Sequence[Tick], deeds: Sequence[Deed]
+) -> Figures:
     ahead = [tick for tick in ticks if tick.ahead]
     delays = sorted(tick.delay for tick in ahead if tick.delay >= 0)
     late = sum(tick.late > 0 for tick in ahead)
     others_max = max((tick.late for tick in ticks if not tick.ahead), default=0.0)
-    returned = max((_returned(ticks, deed) for deed in deeds), default=0.0)
-    if fault in {STEADY, SEVERAL, SEVERAL_OUTAGES, *_HOPELESS}:
+    own = max((_returned(ticks, deed) for deed in deeds), default=0.0)
+    if not ticks or fault in {STEADY, SEVERAL, SEVERAL_OUTAGES, *_HOPELESS}:
         goal, reached = "", True
     elif _is_outage(fault):
-        goal, reached = f"return + {RETURN_GOAL:g}", returned <= RETURN_GOAL
+        goal, reached = f"return + {RETURN_GOAL:g}", own <= RETURN_GOAL
     else:
         goal, reached = f"0; {OTHERS_GOAL:g}", not late and others_max <= OTHERS_GOAL
     return Figures(
@@ -209,7 +218,7 @@ def _figures(fault: str, ticks: Sequence[Tick], deeds: Sequence[Deed]) -> Figure
         others_max=others_max,
         delay_p99=delays[int(len(delays) * 0.99)] if delays else 0.0,
         delay_max=delays[-1] if delays else 0.0,
-        returned=max(0.0, returned),
+        returned=max((0.0, *(_returned(everybodys, deed) for deed in deeds))),
         goal=goal,
         reached=reached,
     )

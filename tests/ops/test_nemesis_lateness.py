@@ -98,6 +98,14 @@ def test_after_an_outage_what_was_due_in_it_is_timed_from_its_end() -> None:
     assert not down.reached
 
 
+def test_what_was_due_in_an_outage_is_timed_also_where_others_overlap_it() -> None:
+    found = by_fault(ran(DOWN, replace(KILL, at=EPOCH + 38, until=EPOCH + 46), late=6.0))
+
+    assert found["db-down"].ticks == 0
+    assert found["db-down"].returned == pytest.approx(5.0)
+    assert not found["db-down"].goal
+
+
 def test_each_fault_has_a_lane_and_is_done_as_often_as_the_others() -> None:
     assert set(LANES) == set(FAULTS)
     assert set(LANES.values()) == {"processes", "database", "links"}

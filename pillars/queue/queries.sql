@@ -619,7 +619,8 @@ FROM page
 SELECT id, type, state::text, queue, priority,
     CASE WHEN (octet_length(args::text) <= %(longest)s::integer) IS NOT FALSE THEN args END,
     attempt, max_attempts, schedule, fire_at, run_at, created_at, started_at, finished_at, worker_id,
-    error, reason, ticks, fire_until, timeout, gate::text, unique_key, concurrency_key, expires_at, cancel_requested_at,
+    error, reason, ticks, fire_until, timeout, gate::text, unique_key, concurrency_key, expires_at,
+    cancel_requested_at,
     CASE WHEN (octet_length(result::text) <= %(longest)s::integer) IS NOT FALSE THEN result END, trace
 FROM pillars.jobs
 WHERE (%(before)s::bigint IS NULL OR id < %(before)s)

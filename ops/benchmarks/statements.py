@@ -184,7 +184,6 @@ def _our_jobs(connection: psycopg.Connection[Any], size: int) -> Sequence[float]
         "queues": [],
         "limit": _CLAIMED,
         "limited": [],
-        "rooms": [],
         "now": None,
     }
     for _ in range(size // _CLAIMED):

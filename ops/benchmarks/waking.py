@@ -125,7 +125,6 @@ async def _bare(database: Database) -> list[float]:
             "queues": [],
             "limit": 20,
             "limited": [],
-            "rooms": [],
             "now": None,
         }
     found = []

@@ -15,7 +15,17 @@ from pillars.db.connection import fetch
 from pillars.ground.errors import PillarsError
 from pillars.queue.gate import Gate
 from pillars.queue.jobs import SQL
-from pillars.queue.lanes import CLAIM, CLAIM_ON, NEXT_DUE, NEXT_DUE_ON, Lanes, Pages, Place
+from pillars.queue.lanes import (
+    CLAIM,
+    CLAIM_ON,
+    CLAIM_WITHIN,
+    CLAIM_WITHIN_ON,
+    NEXT_DUE,
+    NEXT_DUE_ON,
+    Lanes,
+    Pages,
+    Place,
+)
 from pillars.queue.limits import Limits
 from pillars.queue.states import JobId, JobState
 
@@ -25,7 +35,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pillars.db.database import Link
-    from pillars.db.statements import Statement
     from pillars.ground.clock import Clock
 
 # Claims in a row that find jobs whose concurrency keys have no room.
@@ -233,32 +242,33 @@ class Claims:
     async def _claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
         look, began = self._lanes.look(), self._clock.monotonic()
         ready = await self._limits.ready(self._link, self._lanes, queues)
-        statement, lanes = self._lanes.over(CLAIM, CLAIM_ON)
-        params = lanes | {
+        params = {
             "worker_id": worker_id,
             "queues": list(queues),
             "limit": limit,
             "limited": [],
-            "rooms": [],
             "now": self._clock.database_now(),
         }
         if ready:
-            jobs = await self._claim_limited(ready, statement, params)
+            jobs = await self._claim_within_limits(ready, params)
         else:
-            jobs = [_job(row) for row in await self._link.fetch(statement, params)]
+            statement, lanes = self._lanes.over(CLAIM, CLAIM_ON)
+            jobs = [_job(row) for row in await self._link.fetch(statement, params | lanes)]
         if look:
             self._lanes.looked(self._clock.monotonic() - began, len(jobs))
         self._lanes.passed(jobs)
         return jobs
 
-    async def _claim_limited(
-        self, ready: Sequence[str], statement: Statement, params: dict[str, Any]
+    async def _claim_within_limits(
+        self, ready: Sequence[str], params: Mapping[str, Any]
     ) -> list[Job]:
-        """Claim while these limited queues are held, those that nobody else holds."""
+        """Claim while those of these limited queues are held that nobody else holds."""
+        statement, lanes = self._lanes.over(CLAIM_WITHIN, CLAIM_WITHIN_ON)
         async with self._link.transaction() as connection:
             rooms = await self._limits.hold(connection, ready, params["limit"])
-            params |= {"limited": list(rooms), "rooms": list(rooms.values())}
-            jobs = [_job(row) for row in await fetch(connection, statement, params)]
+            held = {"limited": list(rooms), "rooms": list(rooms.values())}
+            rows = await fetch(connection, statement, {**params, **lanes, **held})
+            jobs = [_job(row) for row in rows]
             jobs = [
                 job._replace(counted=job.queue in rooms and job.refusal is None) for job in jobs
             ]

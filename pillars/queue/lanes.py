@@ -29,17 +29,22 @@ if TYPE_CHECKING:
 _QUICK, _QUICK_JOB = 0.010, 0.0001
 _SHARE, _LONGEST_PAUSE = 20, 10.0
 _MOST = 64
+_LANES = ("all_lanes", "known_lanes")
 
 
 def _over(lanes: str, name: str) -> Statement:
     return composed(f"{name} of {lanes}", SQL[name].index, SQL[lanes], SQL[name])
 
 
-CLAIM, CLAIM_ON = _over("all_lanes", "claim"), _over("known_lanes", "claim")
-NEXT_DUE, NEXT_DUE_ON = _over("all_lanes", "next_due"), _over("known_lanes", "next_due")
-LIMITED_DUE, LIMITED_DUE_ON = (
-    _over(lanes, "limited_due") for lanes in ("all_lanes", "known_lanes")
-)
+def _claim(lanes: str, limits: str, name: str) -> Statement:
+    front = composed("", None, SQL[lanes], SQL[limits])
+    return composed(f"{name} of {lanes}", SQL["claim"].index, front, SQL["claim"])
+
+
+CLAIM, CLAIM_ON = (_claim(lanes, "unlimited", "claim") for lanes in _LANES)
+CLAIM_WITHIN, CLAIM_WITHIN_ON = (_claim(lanes, "within_limits", "claim_within") for lanes in _LANES)
+NEXT_DUE, NEXT_DUE_ON = (_over(lanes, "next_due") for lanes in _LANES)
+LIMITED_DUE, LIMITED_DUE_ON = (_over(lanes, "limited_due") for lanes in _LANES)
 DEPTH = _over("all_lanes", "depth")
 
 
@@ -64,7 +69,7 @@ class Pages:
                 composed("", None, SQL[lanes], SQL["held_in_page"]),
                 SQL[name],
             )
-            for lanes in ("all_lanes", "known_lanes")
+            for lanes in _LANES
         )
 
     def page(self, places: Sequence[Place] | None) -> tuple[Statement, dict[str, Any]]:

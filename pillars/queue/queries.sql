@@ -273,26 +273,18 @@ WITH places AS (
     ) AS places (queue, priority, run_at, id)
 )
 
--- name: claim
--- Take due jobs for a worker: best priority first, then the lane whose first job is oldest.
--- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
--- Rows are updated by the address they were locked at: joined by id, the planner may prefer to scan
--- the table. Of queues that are limited or paused only those are looked at that are given as
--- `limited`, by a caller that holds their rows and knows how many jobs of each may start.
--- index: jobs_ready
-, member AS MATERIALIZED (
-    -- A claim does not wait for the disk: a third less until a job starts. A server that crashes
-    -- within the next second may forget it, but then also all that was committed after it: the
-    -- job's result, its admission by key, whatever its handler did in this database. Such a job is
-    -- available and is run again, as if its worker had been lost; the fence refuses the end of the
-    -- first run, or, where the same worker claimed it again, lets the first of two ends stand.
-    -- What is claimed from a limited queue is counted by others, so it is kept for good.
-    SELECT id, CASE WHEN cardinality(%(limited)s::text[]) = 0
-                    THEN set_config('synchronous_commit', 'off', true) END
-    FROM pillars.members WHERE id = %(worker_id)s FOR KEY SHARE
-), allowed AS MATERIALIZED (
-    -- How far each lane of a limited queue may be taken: up to where one job too many would start.
-    -- One that has expired, or shall be cancelled, is taken and does not start.
+-- name: unlimited
+-- The second part of a claim that holds no limited queue.
+, allowed AS (
+    SELECT ''::text AS queue, 0::smallint AS priority, now() AS last_run_at, 0::bigint AS last_id
+    WHERE false
+)
+
+-- name: within_limits
+-- The same for a claim that holds limited queues and knows how many jobs of each may start: how far
+-- each lane of theirs may be taken, up to where one job too many would start. One that has expired, or
+-- shall be cancelled, is taken and does not start.
+, allowed AS MATERIALIZED (
     SELECT DISTINCT ON (queue, priority) queue, priority, run_at AS last_run_at, id AS last_id
     FROM (
         SELECT places.queue, places.priority, due.run_at, due.id, held.room,
@@ -312,6 +304,25 @@ WITH places AS (
     ) AS line
     WHERE started <= room
     ORDER BY queue, priority, run_at DESC, id DESC
+)
+
+-- name: claim
+-- Take due jobs for a worker: best priority first, then the lane whose first job is oldest.
+-- A worker that is no member any more gets nothing; the key-share lock makes an expulsion wait.
+-- Rows are updated by the address they were locked at: joined by id, the planner may prefer to scan
+-- the table. Of queues that are limited or paused only those are looked at that are `limited` and
+-- held by the caller.
+-- index: jobs_ready
+, member AS MATERIALIZED (
+    -- A claim does not wait for the disk: a third less until a job starts. A server that crashes
+    -- within the next second may forget it, but then also all that was committed after it: the
+    -- job's result, its admission by key, whatever its handler did in this database. Such a job is
+    -- available and is run again, as if its worker had been lost; the fence refuses the end of the
+    -- first run, or, where the same worker claimed it again, lets the first of two ends stand.
+    -- What is claimed from a limited queue is counted by others, so it is kept for good.
+    SELECT id, CASE WHEN cardinality(%(limited)s::text[]) = 0
+                    THEN set_config('synchronous_commit', 'off', true) END
+    FROM pillars.members WHERE id = %(worker_id)s FOR KEY SHARE
 ), open AS MATERIALIZED (
     SELECT places.*, coalesce(allowed.last_run_at, 'infinity') AS last_run_at,
         coalesce(allowed.last_id, 0) AS last_id

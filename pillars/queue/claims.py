@@ -1,13 +1,16 @@
 """Taking jobs off the queue and saying how they ended; batches in both directions.
 
 Each write that follows a claim is fenced by worker and attempt: a worker that was taken for dead
-and comes back changes nothing.
+and comes back changes nothing. Where an attempt does not count, its number is used again, perhaps
+by this very worker before it knows that its write was committed: such a write is fenced by the
+instant of the claim as well.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.db.arrays import int_array
@@ -82,6 +85,14 @@ class Job(NamedTuple):
     refusal: str | None = None
     counted: bool = False
 
+    @property
+    def started_at(self) -> datetime:
+        """When it was claimed, by the database's clock, to a few microseconds.
+
+        Worked out: to read it would cost every job a microsecond, and few are ever asked.
+        """
+        return self.run_at + timedelta(seconds=self.start_delay)
+
 
 class Ended(NamedTuple):
     """How an attempt ended.
@@ -93,6 +104,7 @@ class Ended(NamedTuple):
         retry_in: seconds until the next attempt; set for failed and available alone.
         result: what the handler returned, as JSON text, if it is to be stored.
         started: whether there was a handler to be called; a job without one may expire yet.
+        started_at: the job's; set for available alone, whose number will be used again.
     """
 
     job_id: JobId
@@ -102,6 +114,7 @@ class Ended(NamedTuple):
     retry_in: float | None = None
     result: str | None = None
     started: bool = True
+    started_at: datetime | None = None
 
     @property
     def outcome(self) -> str:
@@ -207,12 +220,13 @@ class Claims:
             params = {
                 "ids": [job.id for job in ours],
                 "attempts": [job.attempt for job in ours],
+                "started_at": [job.started_at for job in ours],
                 "worker_id": worker_id,
                 "started": started,
             }
             returned |= {row[0] for row in await self._link.fetch(SQL["give_back"], params)}
             rest = [
-                Ended(job.id, job.attempt, JobState.RUNNING)
+                Ended(job.id, job.attempt, JobState.RUNNING, started_at=job.started_at)
                 for job in ours
                 if job.id not in returned
             ]
@@ -306,6 +320,7 @@ class Claims:
                 "errors": [result.error for result in bad],
                 "retry_in": [result.retry_in for result in bad],
                 "unstarted": [not result.started for result in bad],
+                "started_at": [result.started_at for result in bad],
             }
             taken.update(await self._write("fail", worker_id, bad, extra))
         return [result for result in results if result.job_id not in taken]
@@ -317,6 +332,7 @@ class Claims:
                 "ids": int_array(result.job_id for result in results),
                 "attempts": int_array(result.attempt for result in results),
                 "states": [result.state.value for result in results],
+                "started_at": [result.started_at for result in results],
                 "worker_id": worker_id,
             },
         )

@@ -431,7 +431,9 @@ SELECT coalesce(array_agg(id), '{}') FROM done
 -- name: fail
 -- Mark jobs failed (to be tried after retry_in seconds), snoozed (available after retry_in seconds),
 -- dead or cancelled, fenced as in succeed. What was started in time never expires later. One that
--- shall be cancelled is due again at once: whoever claims it sees to that.
+-- shall be cancelled is due again at once: whoever claims it sees to that. Where the number of an
+-- attempt will be used again, the instant of the claim is compared, too; the client has worked it out
+-- of floats, and two claims of a job lie further apart than their error.
 -- index: jobs_pkey
 WITH done AS (
     UPDATE pillars.jobs AS jobs
@@ -452,8 +454,9 @@ WITH done AS (
                            + make_interval(secs => result.retry_in) END
     FROM unnest(
         %(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[], %(errors)s::text[],
-        %(retry_in)s::float8[], %(unstarted)s::boolean[]
-    ) AS result (id, attempt, state, error, retry_in, unstarted),
+        %(retry_in)s::float8[], %(unstarted)s::boolean[],
+        %(started_at)s::timestamptz[]
+    ) AS result (id, attempt, state, error, retry_in, unstarted, started_at),
     LATERAL (
         SELECT ctid AS row FROM pillars.jobs
         WHERE id = result.id AND attempt = result.attempt
@@ -461,6 +464,8 @@ WITH done AS (
     ) AS held
     WHERE jobs.ctid = held.row AND jobs.attempt = result.attempt
       AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'
+      AND (result.started_at IS NULL
+           OR abs(extract(epoch FROM jobs.started_at - result.started_at)) < 0.00001)
     RETURNING jobs.id
 )
 SELECT coalesce(array_agg(id), '{}') FROM done
@@ -470,31 +475,39 @@ SELECT coalesce(array_agg(id), '{}') FROM done
 -- attempt is still this worker's to end (false).
 -- index: jobs_pkey
 SELECT result.id, held.ended
-FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[])
-    AS result (id, attempt, state),
+FROM unnest(
+    %(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[], %(started_at)s::timestamptz[]
+) AS result (id, attempt, state, started_at),
 LATERAL (
     SELECT state <> 'running' AS ended FROM pillars.jobs
     WHERE id = result.id
       AND coalesce(worker_id, %(worker_id)s) = %(worker_id)s
-      AND (state = 'running' AND attempt = result.attempt
-           OR state = result.state::pillars.job_state
-              AND attempt = result.attempt - CASE WHEN result.state = 'available' THEN 1 ELSE 0 END)
+      AND CASE
+          WHEN state = 'running' THEN attempt = result.attempt
+              AND (result.started_at IS NULL
+                   OR abs(extract(epoch FROM started_at - result.started_at)) < 0.00001)
+          ELSE state = result.state::pillars.job_state
+              AND attempt = result.attempt - CASE WHEN result.state = 'available' THEN 1 ELSE 0 END
+          END
     LIMIT 1
 ) AS held
 
 -- name: give_back
--- Return jobs that were claimed, started or not, and have no result; the attempt does not count.
+-- Return jobs that were claimed, started or not, and have no result; the attempt does not count, so
+-- the fence is that of fail.
 -- index: jobs_pkey
 UPDATE pillars.jobs AS jobs
 SET state = 'available', gate = 'open', worker_id = NULL, started_at = NULL,
     attempt = jobs.attempt - 1, expires_at = CASE WHEN NOT %(started)s THEN jobs.expires_at END
 WHERE jobs.ctid = ANY(ARRAY(
     SELECT held.row
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS result (id, attempt),
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(started_at)s::timestamptz[])
+        AS result (id, attempt, started_at),
     LATERAL (
         SELECT ctid AS row FROM pillars.jobs
         WHERE id = result.id AND attempt = result.attempt
-          AND worker_id = %(worker_id)s AND state = 'running' LIMIT 1
+          AND worker_id = %(worker_id)s AND state = 'running'
+          AND abs(extract(epoch FROM started_at - result.started_at)) < 0.00001 LIMIT 1
     ) AS held
 ))
   AND jobs.worker_id = %(worker_id)s AND jobs.state = 'running'

@@ -157,7 +157,7 @@ class Attempts:
         # No attempt, and no failure: in a rolling deploy a newer worker knows the type.
         pause = random.uniform(*_UNKNOWN_PAUSE)  # noqa: S311 - jitter is no secret
         text = storable(self._registry.unknown(job.type))
-        return Ended(job.id, job.attempt, JobState.AVAILABLE, text, pause, started=False)
+        return _put_back(job, text, pause, started=False)
 
     def _overdue(self, job: Job, handler: Handler, error: str) -> Ended:
         if (reason := self._refusal(job)) is not None:
@@ -173,7 +173,7 @@ class Attempts:
                 return _cancelled(job, str(error))
             case Snooze():
                 reason = storable(error.reason) if error.reason else None
-                return Ended(job.id, job.attempt, JobState.AVAILABLE, reason, error.seconds)
+                return _put_back(job, reason, error.seconds)
         if self._tracing is not None:
             self._tracing.raised(error)
         match error:
@@ -226,6 +226,18 @@ def _succeeded(job: Job, result: Result | None) -> Ended:
 
 def _cancelled(job: Job, reason: str) -> Ended:
     return Ended(job.id, job.attempt, JobState.CANCELLED, storable(reason))
+
+
+def _put_back(job: Job, reason: str | None, pause: float, *, started: bool = True) -> Ended:
+    return Ended(
+        job.id,
+        job.attempt,
+        JobState.AVAILABLE,
+        reason,
+        pause,
+        started=started,
+        started_at=job.started_at,
+    )
 
 
 def _failed(job: Job, policy: RetryPolicy, error: str) -> Ended:

@@ -146,6 +146,7 @@ PARAMS: dict[str, Any] = {
     "sources": ["file"],
     "since": float("-inf"),
     "slots": b"\xff" * 512,
+    "started_at": [NOW] * 1000,
     "states": ["failed"] * 1000,
     "tick_ids": BATCH,
     "until": 1_900_000_000.0,

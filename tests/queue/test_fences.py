@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import pytest
 
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 async def write(claims: Claims, what: str, worker: UUID, job: Job) -> list[int] | int:
     if what == "give_back":
         return await claims.give_back(worker, [job])
-    retry_in = 30.0 if what == "failed" else None
+    retry_in = {"failed": 30.0, "available": 0.0}.get(what)
+    started_at = job.started_at if what == "available" else None
     return await claims.finish(
         worker,
-        [Ended(job.id, job.attempt, JobState(what), retry_in=retry_in)],
+        [Ended(job.id, job.attempt, JobState(what), retry_in=retry_in, started_at=started_at)],
     )
 
 
@@ -56,6 +57,41 @@ async def test_a_job_rescued_while_its_result_waited_for_the_row_stays_rescued(
     assert sql.execute("SELECT state, attempt, rescues FROM pillars.jobs").fetchall() == [
         ("available", 1, 1),
     ]
+
+
+@pytest.mark.parametrize("what", ["available", "give_back"])
+async def test_a_repeat_for_a_lost_answer_leaves_alone_what_its_worker_has_claimed_again(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    worker: UUID,
+    what: str,
+) -> None:
+    async with database.connection() as connection:
+        await enqueue(connection, [NewJob("a")])
+    claims = Claims(database.link("claims"), SystemClock())
+    (job,) = await claims.claim(worker, [], 1)
+    assert await write(claims, what, worker, job) == (1 if what == "give_back" else [])
+    (again,) = await claims.claim(worker, [], 1)
+
+    repeated = await write(claims, what, worker, job)
+
+    assert again.attempt == job.attempt
+    assert repeated == (0 if what == "give_back" else [job.id])
+    assert sql.execute("SELECT state FROM pillars.jobs").fetchall() == [("running",)]
+
+
+@pytest.mark.parametrize("run_at", ["now()", "now() - interval '90 years'", "'0001-06-01'"])
+async def test_the_instant_of_a_claim_is_known_however_long_the_job_was_due(
+    database: Database,
+    sql: psycopg.Connection[Any],
+    worker: UUID,
+    run_at: LiteralString,
+) -> None:
+    sql.execute(f"INSERT INTO pillars.jobs (type, run_at) VALUES ('a', {run_at})")
+    claims = Claims(database.link("claims"), SystemClock())
+    (job,) = await claims.claim(worker, [], 1)
+
+    assert await claims.give_back(worker, [job]) == 1
 
 
 async def test_a_job_that_is_tried_again_while_it_is_being_pruned_stays(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -369,9 +369,14 @@ async def test_an_error_whose_text_cannot_be_made_is_still_a_failure(
 async def test_a_snooze_is_an_end_without_failure(registry: Registry, attempts: Attempts) -> None:
     registry.register("t", raiser(Snooze(90, "the shop is closed")), policy=ONCE)
 
-    ended = await attempt(attempts, job())
+    late = job(start_delay=3.5)
 
-    assert ended == Ended(JobId(7), 1, JobState.AVAILABLE, "the shop is closed", 90)
+    ended = await attempt(attempts, late)
+
+    claimed = late.run_at + timedelta(seconds=3.5)
+    assert ended == Ended(
+        JobId(7), 1, JobState.AVAILABLE, "the shop is closed", 90, started_at=claimed
+    )
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e9])

@@ -196,11 +196,11 @@ class Evidence:
 
     def forgotten(self, since: float, until: float) -> bool:
         """Tell whether the database may have forgotten what was committed in a stretch."""
-        return any(
-            since <= deed.forgets[1] and until >= deed.forgets[0]
-            for deed in self.deeds
-            if deed.forgets is not None
-        )
+        return any(since <= end and until >= start for start, end in self.forgets())
+
+    def forgets(self) -> list[tuple[float, float]]:
+        """Return the stretches of which the database may have forgotten what was committed."""
+        return [deed.forgets for deed in self.deeds if deed.forgets is not None]
 
 
 def read_jobs(sql: psycopg.Connection[Any]) -> list[Job]:

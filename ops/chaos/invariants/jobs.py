@@ -31,7 +31,7 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
     runs: defaultdict[int, list[Run]] = defaultdict(list)
     for run in evidence.runs:
         runs[run.job_id].append(run)
-    attempts = Attempts(evidence)
+    attempts, forgets = Attempts(evidence), evidence.forgets()
     known = {job.id for job in evidence.jobs}
     for job_id, at in evidence.acknowledged.items():
         verdict.require(
@@ -44,7 +44,7 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
         if job.state == "dead":
             verdict.require(job.type == "nemesis.hopeless", f"job {job.id} {job.type} is dead")
         made = runs[job.id]
-        if _half_forgotten(job, made, evidence):
+        if forgets and _half_forgotten(job, made, forgets):
             continue
         if job.attempt > 1 or job.rescues or len(made) > 1:
             attempts.check(job, made, verdict)
@@ -62,14 +62,15 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
     return verdict
 
 
-def _half_forgotten(job: Job, runs: Sequence[Run], evidence: Evidence) -> bool:
+def _half_forgotten(job: Job, runs: Sequence[Run], forgets: Sequence[tuple[float, float]]) -> bool:
     """Tell whether a primary that was lost may have taken some of what is told of a job with it.
 
     Where that is its start or its end, its worker runs the same attempt again, beside the first one
     if that is not over; where it is a handler's row, the job has a run too few.
     """
     began = min([job.run_at, *(run.began for run in runs)])
-    return evidence.forgotten(began, job.finished_at or 0.0)
+    ended = job.finished_at or 0.0
+    return any(began <= until and ended >= since for since, until in forgets)
 
 
 def _check_unique_keys(evidence: Evidence, verdict: Verdict) -> None:
@@ -97,11 +98,12 @@ def _check_concurrency(
     """
     by_key: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     limits: dict[str, int] = {}
+    forgets = evidence.forgets()
     for job in evidence.jobs:
         if job.concurrency_key is None or job.concurrency_limit is None:
             continue
         limits[job.concurrency_key] = job.concurrency_limit
-        if _half_forgotten(job, runs[job.id], evidence):
+        if forgets and _half_forgotten(job, runs[job.id], forgets):
             continue
         for run in runs[job.id]:
             if run.attempt == job.attempt and run.ended is not None:

@@ -80,6 +80,17 @@ def nothing_early(evidence: Evidence) -> Verdict:
         job_of = jobs.get(run.job_id)
         if job_of is not None and job_of.fire_at is not None:
             verdict.require(run.began >= job_of.fire_at, f"job {run.job_id} ran before its tick")
+    _check_paused(evidence, verdict)
+    return verdict
+
+
+def _check_paused(evidence: Evidence, verdict: Verdict) -> None:
+    """A schedule fires nothing while it is paused."""
+    names = {name for name, _, _ in evidence.paused}
+    fired: defaultdict[str, list[float]] = defaultdict(list)
+    for job in evidence.jobs:
+        if job.schedule in names and job.state not in {"missed", "skipped"}:
+            fired[job.schedule].append(job.fire_at or 0.0)
     noted = 0.0
     for name, since, until in evidence.paused:
         # One comes after the other: this one was asked for after the last was over, and a primary
@@ -87,15 +98,10 @@ def nothing_early(evidence: Evidence) -> Verdict:
         asked, noted = noted, until
         if evidence.forgotten(asked, until):
             continue
-        fired = [
-            job.fire_at
-            for job in evidence.jobs
-            if job.schedule == name
-            and job.state not in {"missed", "skipped"}
-            and since < (job.fire_at or 0.0) < until
-        ]
-        verdict.require(not fired, f"{name} was paused from {since} to {until}, and fired {fired}")
-    return verdict
+        wrongly = [at for at in fired[name] if since < at < until]
+        verdict.require(
+            not wrongly, f"{name} was paused from {since} to {until}, and fired {wrongly}"
+        )
 
 
 def _ticks(evidence: Evidence) -> Iterator[Job]:

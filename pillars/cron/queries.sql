@@ -150,14 +150,21 @@ SELECT EXISTS (SELECT FROM pillars.schedules WHERE source = 'file'),
 SELECT EXISTS (SELECT FROM pillars.schedule_sets WHERE digest = %(digest)s)
 
 -- name: set_on_record
--- The place of a set of schedule files among those that came into force, the last one; 0 if none.
-SELECT coalesce(max(sequence), 0) FROM pillars.schedule_sets WHERE digest = %(digest)s
+-- The place of a set of schedule files among those that came into force, the last one; and that of
+-- the oldest one on record. 0 if there is none.
+SELECT coalesce(max(sequence) FILTER (WHERE digest = %(digest)s), 0), coalesce(min(sequence), 0)
+FROM pillars.schedule_sets
 
 -- name: add_set
--- Record that a set of schedule files came into force.
-INSERT INTO pillars.schedule_sets (digest, texts, revision, schedules, applied_by)
-VALUES (%(digest)s, %(texts)s, %(revision)s, %(schedules)s, %(applied_by)s)
-RETURNING sequence
+-- Record that a set of schedule files came into force; the oldest records are deleted.
+WITH added AS (
+    INSERT INTO pillars.schedule_sets (digest, texts, revision, schedules, applied_by)
+    VALUES (%(digest)s, %(texts)s, %(revision)s, %(schedules)s, %(applied_by)s)
+    RETURNING sequence
+), forgotten AS (
+    DELETE FROM pillars.schedule_sets WHERE sequence <= (SELECT sequence FROM added) - 10000
+)
+SELECT sequence FROM added
 
 -- name: known_schedules
 -- What a set of definitions is compared with, by name.

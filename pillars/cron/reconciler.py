@@ -8,7 +8,8 @@ records its digest; replicas that hold the same files find the digest in force a
 - A replica that starts with files that were superseded waits while any cron holds the newer ones
   that was not expelled, so an old replica that restarts during a roll-out rolls nothing back, nor
   one that is the first to move after an outage; when none is left it applies them, so a full
-  roll-back works. What came into force within a lease counts as held.
+  roll-back works. What came into force within a lease counts as held. The latest 10,000 sets are
+  on record: one from before them counts as new.
 - PILLARS_SCHEDULES_REVISION, where set, orders the sets outright.
 - A directory that is empty, missing or faulty changes nothing. Only where no file was ever applied
   may the set be that of the code alone.
@@ -130,23 +131,29 @@ class Reconciler:
             # Only now: files that were missing or faulty until here may be an old replica's.
             self._started, self._told_waiting = True, False
         self._digest = outcome.digest
-        self._sequence = await self._on_record()
+        self._sequence, _ = await self._on_record()
         self._settled = signature
         return LOOK_EVERY
 
     async def _is_forgotten(self) -> bool:
         """Tell, now and then, whether the set that was seen in force is on record no more."""
         self._looks += 1
-        if self._looks % LOOKS or await self._on_record() >= self._sequence:
+        if self._looks % LOOKS:
+            return False
+        sequence, oldest = await self._on_record()
+        # What came into force before the oldest on record was deleted with the records of its time.
+        if sequence >= self._sequence or self._sequence < oldest:
             return False
         self._settled = None
         return True
 
-    async def _on_record(self) -> int:
+    async def _on_record(self) -> tuple[int, int]:
         if self._digest is None:
-            return 0
-        ((sequence,),) = await self._link.fetch(SQL["set_on_record"], {"digest": self._digest})
-        return int(sequence)
+            return 0, 0
+        ((sequence, oldest),) = await self._link.fetch(
+            SQL["set_on_record"], {"digest": self._digest}
+        )
+        return sequence, oldest
 
     async def _take_turn(self, signature: Signature) -> Outcome:
         turn = Turn(

@@ -941,6 +941,21 @@ async def test_a_set_that_another_replaced_is_not_taken_for_forgotten(
     assert await names(database) == NEW
 
 
+async def test_old_records_are_deleted_and_who_holds_such_a_set_does_not_put_it_into_force_again(
+    cluster: Cluster, database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    one = cluster.start(OLD)
+    await one.reconciler.step()
+    sql.execute("SELECT setval(pg_get_serial_sequence('pillars.schedule_sets', 'sequence'), 10000)")
+
+    await cluster.start(NEW).reconciler.step()
+    assert cluster.sets() == [("cron-2", 2)]
+    for _ in range(2 * LOOKS):
+        await one.reconciler.step()
+
+    assert await names(database) == NEW
+
+
 @pytest.mark.usefixtures("all_are_large")
 async def test_a_large_set_that_found_the_book_held_is_read_again_when_it_is_free(
     cluster: Cluster, database: Database

@@ -460,6 +460,15 @@ def test_a_job_whose_worker_is_lost_begins_anew_soon(at: float, soon: bool) -> N
     assert (not each_job_ends_once(again(at)).violations) == soon
 
 
+@pytest.mark.parametrize(("at", "held_up"), [(17.0, True), (60.0, False)])
+def test_a_job_that_is_rescued_again_may_be_held_up_for_a_while(at: float, held_up: bool) -> None:
+    evidence = again(at, rescues=2)
+    second = line("MemberExpelled", 8, member_id="w", member_name="x", member_role="worker")
+    lines = [*evidence.lines, second]
+
+    assert (not each_job_ends_once(replace(evidence, lines=lines)).violations) == held_up
+
+
 def test_a_job_cannot_begin_anew_while_the_database_is_away() -> None:
     evidence = again(60)
     away = Deed("db-down-long", EPOCH + 9, EPOCH + 58)
@@ -509,6 +518,7 @@ def test_a_further_attempt_follows_one_that_failed(outcome: str) -> None:
         ("connection failed: session is read-only", True),
         ("connection failed: FATAL:  sorry, too many clients already", True),
         ("TimeoutError", True),
+        ("server login has been failing, try again later (server_login_retry)", True),
         ("KeyError: 'connection'", False),
         ('syntax error at or near "FORM"', False),
         ("deadlock detected", False),
@@ -518,6 +528,15 @@ def test_a_failure_in_the_midst_of_trouble_must_be_of_that_trouble(
     error: str, expected: bool
 ) -> None:
     failed = [line("LoopFailed", 3, error=error)]
+
+    assert (not nothing_unexpected(replace(GOOD, lines=failed)).violations) == expected
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("DiskFull", True), ("KeyError", False)])
+def test_a_request_may_fail_of_trouble_alone(kind: str, expected: bool) -> None:
+    message = f"{kind} while serving POST /api/v1/jobs"
+    said = {"logger": "pillars.server.problems"}
+    failed = [Line("server-1.1", EPOCH + 3, "warning", None, message, said)]
 
     assert (not nothing_unexpected(replace(GOOD, lines=failed)).violations) == expected
 

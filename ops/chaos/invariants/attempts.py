@@ -130,9 +130,12 @@ class Attempts:
             )
 
     def _hindered(self, lost: str, since: float, until: float) -> float:
-        """Return for how long of a time no worker but the lost one may have been able to begin."""
+        """Return for how long of a time no worker but the lost one may have been able to begin.
+
+        For a lease after that nobody has the right to expel it.
+        """
         spans = union(
-            (deed.at, deed.until + _AFTERMATH)
+            (deed.at, deed.until + _AFTERMATH + self._evidence.lease)
             for deed in self._evidence.deeds
             if deed.fault.startswith(_HINDER) or _harms_another(deed, lost)
         )

@@ -50,8 +50,8 @@ Role = Literal["server", "worker", "cron"]
 # has its drain time for that, the others so many seconds.
 _ENDING = 8.0
 # Each step of the stop is over so long after that, at the latest. With a drain time of 25 s that is
-# within the 30 s that Kubernetes gives, and some of them are for the interpreter.
-ENDED, LOOPS_ENDED, LEFT, CLOSED = 3.0, 3.3, 4.2, 4.5
+# within the 30 s that Kubernetes gives, of which a busy machine takes one to end the interpreter.
+ENDED, LOOPS_ENDED, LEFT, CLOSED = 2.5, 2.8, 3.6, 3.8
 _STEP_LIMIT = 10.0
 _LOOPS_LIMIT = 5.0
 _LEAVE_LIMIT = 5.0

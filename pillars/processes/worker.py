@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # A claim pass takes milliseconds; a worker without one for this long is not ready for work.
 _CLAIM_LIMIT = 10.0
-# To announce a leave; the leave itself says it again.
-_ANNOUNCE_LIMIT = 5.0
+# To announce a leave: longer than the server waits for a lock. The leave itself says it again.
+_ANNOUNCE_LIMIT = 6.0
 
 
 async def run_worker(settings: Settings, dsn: Secret, app: App) -> None:

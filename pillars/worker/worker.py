@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 YIELD_AFTER = 0.001
 # After the deadline of a stop: how long cancelled handlers may take, then the last writes, and then
 # whatever still runs.
-CUT_GRACE = 1.5
-WRITE_GRACE = 1.0
+CUT_GRACE = 1.2
+WRITE_GRACE = 0.8
 END_GRACE = 0.5
 
 

@@ -45,6 +45,7 @@ _LONGEST_LINE = 20
 _TRIES = 5
 # What json.loads calls, without its checks of what PostgreSQL has written.
 _decode = json.JSONDecoder().raw_decode
+_ARGS = 3
 _RETURN, _PAGE = Pages("give_back_others"), 5_000
 
 
@@ -58,12 +59,14 @@ class Job(NamedTuple):
 
     Attributes:
         failures: attempts before this one that ended in failure; lost workers do not count.
-        max_attempts, timeout, retry: the job's own policy; None leaves it to the job type.
+        max_attempts, timeout, retry: the job's own policy, `retry` as JSON text; None leaves it to
+            the job type.
         start_delay: seconds from `run_at` to the claim, by the database's clock.
         concurrency_key: the key it shares with others, of which so many run at a time.
         trace: W3C `traceparent` of whoever enqueued it.
         refusal: why it ends as cancelled without a start: it expired, or somebody asked for it.
         counted: it starts under the limit of its queue, and its end makes room.
+        unreadable: its args cannot be read, as `refusal` says: it ends as dead.
     """
 
     id: JobId
@@ -75,7 +78,7 @@ class Job(NamedTuple):
     priority: int
     max_attempts: int | None
     timeout: float | None
-    retry: Mapping[str, Any] | None
+    retry: str | None
     schedule: str | None
     fire_at: datetime | None
     run_at: datetime
@@ -84,6 +87,7 @@ class Job(NamedTuple):
     trace: str | None = None
     refusal: str | None = None
     counted: bool = False
+    unreadable: bool = False
 
     @property
     def started_at(self) -> datetime:
@@ -267,7 +271,7 @@ class Claims:
             jobs = await self._claim_within_limits(ready, params)
         else:
             statement, lanes = self._lanes.over(CLAIM, CLAIM_ON)
-            jobs = [_job(row) for row in await self._link.fetch(statement, params | lanes)]
+            jobs = _jobs(await self._link.fetch(statement, params | lanes))
         if look:
             self._lanes.looked(self._clock.monotonic() - began, len(jobs))
         self._lanes.passed(jobs)
@@ -282,9 +286,11 @@ class Claims:
             rooms = await self._limits.hold(connection, ready, params["limit"])
             held = {"limited": list(rooms), "rooms": list(rooms.values())}
             rows = await fetch(connection, statement, {**params, **lanes, **held})
-            jobs = [_job(row) for row in rows]
             jobs = [
-                job._replace(counted=job.queue in rooms and job.refusal is None) for job in jobs
+                job._replace(
+                    counted=job.queue in rooms and (job.refusal is None or job.unreadable)
+                )
+                for job in _jobs(rows)
             ]
             await self._limits.started(connection, dict.fromkeys(rooms, 0) | _counted(jobs))
         return jobs
@@ -356,6 +362,24 @@ class Claims:
             },
         )
         return list(rows[0][0])
+
+
+def _jobs(rows: Sequence[tuple[Any, ...]]) -> list[Job]:
+    # The claim is committed: what raised here would come back for ever, and the others with it.
+    try:
+        return [_job(row) for row in rows]
+    except (ValueError, RecursionError):
+        return [_job_or_what_is_left(row) for row in rows]
+
+
+def _job_or_what_is_left(row: tuple[Any, ...]) -> Job:
+    try:
+        return _job(row)
+    except (ValueError, RecursionError) as error:
+        job = _job((*row[:_ARGS], "{}", *row[_ARGS + 1 :]))
+        if job.refusal is not None:
+            return job
+        return job._replace(refusal=f"its args cannot be read: {error}", unreadable=True)
 
 
 def _job(row: tuple[Any, ...]) -> Job:

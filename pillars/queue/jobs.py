@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pillars.db.statements import load_statements
@@ -14,10 +15,14 @@ from pillars.queue.trace import read_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
 SQL = load_statements("pillars.queue")
+# Bytes of the text that jsonb makes of them.
 LONGEST_ARGS = 1024 * 1024
+# Characters: jsonb takes up to six times as much, and may take 256 MB for a value.
+LONGEST_BATCH = 32 * 1024 * 1024
+# Containers in each other, whatever stack the worker that reads them has left.
+DEEPEST_ARGS = 200
 LONGEST_KEY = 256
 DEFAULT_QUEUE = "default"
 # By one concurrency key.
@@ -30,6 +35,12 @@ _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 # An escaped NUL, told from an escaped backslash before a u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+# As jsonb writes it, but for numbers with an exponent, which jsonb writes out.
+_like_jsonb = json.JSONEncoder(ensure_ascii=False).encode
+# jsonb's spaces make a text longer by half at most, what `_json` escapes none.
+_SURELY_SHORT = LONGEST_ARGS * 2 // 3
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_FIRST_INSTANT, _FIRST_BEYOND = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -32_768, 32_767
 
 
@@ -91,17 +102,22 @@ def check_jobs(jobs: Sequence[NewJob]) -> str:
     """Return the args of all as the text of one JSON array.
 
     Raises:
-        JobError: what is wrong with one and how to mend it.
+        JobError: what is wrong with one, or with all together, and how to mend it.
     """
     for job in jobs:
         _check_fields(job)
     try:
         text = _json([dict(job.args) for job in jobs])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         text = None
-    if text is None or len(text) > LONGEST_ARGS or "\\u0000" in text:
+    if text is None or _may_be_at_fault(text):
         # One of them may be at fault: only one by one it shows which.
         text = f"[{','.join(map(_encode, jobs))}]"
+    if len(text) > LONGEST_BATCH:
+        raise JobError(
+            f"args of these {len(jobs):,} jobs take {len(text):,} bytes, the limit is "
+            f"{LONGEST_BATCH:,}: split the batch",
+        )
     return text
 
 
@@ -126,6 +142,10 @@ def _check_fields(job: NewJob) -> None:
     _check_attempts(job)
     if job.run_at is not None and job.run_at.tzinfo is None:
         raise JobError("run_at has no time zone: give an aware datetime")
+    if job.run_at is not None and not _is_within_reach(job.run_at):
+        raise JobError(
+            f"run_at {job.run_at} is out of range: from the year 1970 to before the year 9000",
+        )
     if job.delay is not None and job.run_at is not None:
         raise JobError("run_at and delay are both given: a job starts at one time")
     if job.delay is not None and not 0 <= job.delay <= _LONGEST_DELAY:
@@ -149,13 +169,12 @@ def _check_attempts(job: NewJob) -> None:
 
 
 def _check_keys(job: NewJob) -> None:
-    for what, key in (("unique_key", job.unique_key), ("concurrency_key", job.concurrency_key)):
-        if key is not None and not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY):
-            raise JobError(f"{what} is not a text of 1 to {LONGEST_KEY} characters")
-        if key is not None and "\0" in key:
-            raise JobError(f"{what} holds a NUL character, which PostgreSQL cannot store")
-    if job.concurrency_key is not None and job.concurrency_key.startswith(RESERVED_KEYS):
-        raise JobError(f"concurrency_key may not begin with {RESERVED_KEYS!r}")
+    if job.unique_key is not None:
+        _check_key("unique_key", job.unique_key)
+    if job.concurrency_key is not None:
+        _check_key("concurrency_key", job.concurrency_key)
+        if job.concurrency_key.startswith(RESERVED_KEYS):
+            raise JobError(f"concurrency_key may not begin with {RESERVED_KEYS!r}")
     for what, key, of_key in (
         ("unique_for", job.unique_key, job.unique_for),
         ("concurrency_limit", job.concurrency_key, job.concurrency_limit),
@@ -169,16 +188,94 @@ def _check_keys(job: NewJob) -> None:
         raise JobError(f"concurrency_limit {job.concurrency_limit} is out of range: 1 to 1000")
 
 
+def _check_key(what: str, key: str) -> None:
+    if not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY):
+        raise JobError(f"{what} is not a text of 1 to {LONGEST_KEY} characters")
+    if "\0" in key:
+        raise JobError(f"{what} holds a NUL character, which PostgreSQL cannot store")
+    if _has_half_a_pair(key):
+        raise JobError(f"{what} holds half a surrogate pair, which is no Unicode text")
+
+
+def _is_within_reach(instant: datetime) -> bool:
+    # The first is a tenth of the work, and only near the ends not enough.
+    return 1970 < instant.year < 8999 or _FIRST_INSTANT <= instant < _FIRST_BEYOND  # noqa: PLR2004
+
+
+def _has_half_a_pair(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _encode(job: NewJob) -> str:
     try:
         text = _json(dict(job.args))
     except (TypeError, ValueError) as error:
         raise JobError(f"args of {job.type!r} are not a JSON object: {error}") from None
-    if len(text) > LONGEST_ARGS:
+    except RecursionError:
+        raise _too_deep(job) from None
+    if _may_be_at_fault(text):
+        _check_args(job, text)
+    return text
+
+
+def _may_be_at_fault(text: str) -> bool:
+    """Tell in little time whether some args among these may be at fault."""
+    return (
+        len(text) > _SURELY_SHORT
+        or "\\u0000" in text
+        or "\\ud" in text
+        or (len(text) > DEEPEST_ARGS and _may_be_deep(text))
+    )
+
+
+def _may_be_deep(text: str) -> bool:
+    """Tell whether brackets are too deep in each other, or belong to texts and look like it."""
+    brackets = text.encode().translate(None, _NO_BRACKETS)
+    # Each turn takes one or two of them away.
+    for _ in range(DEEPEST_ARGS // 2):
+        length = len(brackets)
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(brackets) in (0, length):
+            break
+    return bool(brackets)
+
+
+def _check_args(job: NewJob, text: str) -> None:
+    args = dict(job.args)
+    if _depth(args) > DEEPEST_ARGS:
+        raise _too_deep(job)
+    as_stored = _like_jsonb(args)
+    if _has_half_a_pair(as_stored):
         raise JobError(
-            f"args of {job.type!r} take {len(text):,} bytes, the limit is {LONGEST_ARGS:,}: "
+            f"args of {job.type!r} hold half a surrogate pair, which is no Unicode text",
+        )
+    size = len(as_stored.encode())
+    if size > LONGEST_ARGS:
+        raise JobError(
+            f"args of {job.type!r} take {size:,} bytes, the limit is {LONGEST_ARGS:,}: "
             "store the data elsewhere and pass its key",
         )
     if "\\u0000" in text and _NUL.search(text):
         raise JobError(f"args of {job.type!r} hold a NUL character, which PostgreSQL cannot store")
-    return text
+
+
+def _depth(value: dict[str, Any]) -> int:
+    depth = 0
+    level: list[Any] = [value]
+    while level:
+        depth += 1
+        level = [
+            child
+            for container in level
+            for child in (container.values() if isinstance(container, dict) else container)
+            if isinstance(child, (dict, list, tuple))
+        ]
+    return depth
+
+
+def _too_deep(job: NewJob) -> JobError:
+    return JobError(f"args of {job.type!r} are nested more than {DEEPEST_ARGS} deep")

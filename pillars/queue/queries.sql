@@ -359,7 +359,7 @@ SET state = 'running', worker_id = %(worker_id)s, attempt = attempt + 1,
                 THEN 'holding' ELSE gate END
 WHERE jobs.ctid = ANY(ARRAY(SELECT row FROM picked))
 RETURNING jobs.id, jobs.type, jobs.queue, jobs.args::text, jobs.attempt, jobs.rescues, jobs.priority,
-    jobs.max_attempts, jobs.timeout, jobs.retry, jobs.schedule, jobs.fire_at, jobs.run_at,
+    jobs.max_attempts, jobs.timeout, jobs.retry::text, jobs.schedule, jobs.fire_at, jobs.run_at,
     extract(epoch FROM jobs.started_at - jobs.run_at)::float8, jobs.concurrency_key, jobs.trace,
     CASE WHEN jobs.cancel_requested_at IS NOT NULL THEN coalesce(jobs.reason, 'cancelled')
          WHEN jobs.expires_at < jobs.started_at

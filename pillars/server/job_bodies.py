@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pillars.queue.jobs import (
     LONGEST_KEY,
@@ -29,15 +29,11 @@ from pillars.server.fields import (
 )
 from pillars.server.problems import Fault, at
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
 MOST_JOBS = 1_000
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}"
 NAME_SCHEMA = {"type": "string", "pattern": f"^{NAME}$"}
 _LONGEST_DELAY = 10 * 365 * 86_400
 _SHORTEST, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
-_LAST_YEAR = 9_000
 
 
 def read_jobs(value: object, faults: list[Fault]) -> list[NewJob]:
@@ -109,13 +105,6 @@ def _needs(name: str, kind: str, other: str) -> dict[str, Any]:
     }
 
 
-def _instant_within_reach(value: object) -> datetime:
-    moment = instant(value)
-    if moment.year > _LAST_YEAR:
-        raise ReadError(f"must be before the year {_LAST_YEAR}")
-    return moment
-
-
 def _retry_policy(value: object) -> RetryPolicy:
     faults: list[Fault] = []
     given = read_object(value, _RETRY, faults)
@@ -153,7 +142,7 @@ _JOB = (
         "run_at",
         "not before this instant; RFC 3339 with an offset",
         {"type": "string", "format": "date-time"},
-        _instant_within_reach,
+        instant,
     ),
     Field(
         "delay",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import random
 from contextlib import suppress
 from contextvars import copy_context
@@ -152,6 +153,8 @@ class Attempts:
         return _succeeded(job, returned), None
 
     def _refused(self, job: Job, reason: str | None) -> Ended:
+        if job.unreadable:
+            return Ended(job.id, job.attempt, JobState.DEAD, reason)
         if reason is not None:
             return _cancelled(job, reason)
         # No attempt, and no failure: in a rolling deploy a newer worker knows the type.
@@ -251,8 +254,8 @@ def _failed(job: Job, policy: RetryPolicy, error: str) -> Ended:
 def _policy(job: Job, policy: RetryPolicy) -> RetryPolicy:
     if job.retry is not None:
         # Written by SQL it may be anything: then the type's policy is better than none.
-        with suppress(AttributeError, OverflowError, TypeError, ValueError):
-            policy = RetryPolicy.from_dict(job.retry)
+        with suppress(AttributeError, OverflowError, RecursionError, TypeError, ValueError):
+            policy = RetryPolicy.from_dict(json.loads(job.retry))
     if job.max_attempts is not None:
         policy = replace(policy, max_attempts=job.max_attempts)
     return policy

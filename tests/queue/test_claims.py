@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from psycopg import errors
 
 from pillars.ground.clock import SystemClock
 from pillars.queue.claims import Claims, Ended
@@ -284,3 +285,61 @@ async def test_a_job_whose_cancellation_was_asked_for_while_it_failed_does_not_w
     (again,) = await claims.claim(worker, [], 1)
 
     assert again.refusal == "not wanted"
+
+
+# What no door lets in, but an INSERT does.
+UNREADABLE = {"digits": '{"n": 1e5000}', "depth": f'{{"a": {"[" * 1200}{"]" * 1200}}}'}
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("args", UNREADABLE.values(), ids=UNREADABLE)
+async def test_args_that_cannot_be_read_end_their_job_and_keep_no_other_from_its_worker(
+    database: Database,
+    claims: Claims,
+    worker: UUID,
+    sql: psycopg.Connection[Any],
+    args: str,
+    limited: bool,
+) -> None:
+    if limited:
+        await limit_queue(database, QueueLimits("default", concurrency=9))
+    sql.execute("INSERT INTO pillars.jobs (type, args) VALUES ('bad', %s)", [args])
+    await put(database, NewJob("good", {"n": 1}))
+
+    bad, good = await claims.claim(worker, [], 10)
+
+    assert (bad.unreadable, bad.args) == (True, {})
+    assert (bad.refusal or "").startswith("its args cannot be read: ")
+    assert (good.unreadable, good.refusal, good.args) == (False, None, {"n": 1})
+
+
+async def test_a_job_that_shall_be_cancelled_is_whatever_its_args(
+    claims: Claims, worker: UUID, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute(
+        "INSERT INTO pillars.jobs (type, args, reason, cancel_requested_at)"
+        " VALUES ('bad', %s, 'not wanted', now())",
+        [UNREADABLE["digits"]],
+    )
+
+    (bad,) = await claims.claim(worker, [], 10)
+
+    assert (bad.unreadable, bad.refusal) == (False, "not wanted")
+
+
+@pytest.mark.parametrize("retry", ['{"max_attempts": 1e5000}', "[" * 1200 + "]" * 1200])
+async def test_a_policy_that_cannot_be_read_keeps_no_job_from_its_worker(
+    claims: Claims, worker: UUID, sql: psycopg.Connection[Any], retry: str
+) -> None:
+    sql.execute("INSERT INTO pillars.jobs (type, retry) VALUES ('a', %s)", [retry])
+
+    assert len(await claims.claim(worker, [], 10)) == 1
+
+
+@pytest.mark.parametrize("column", ["run_at", "fire_at", "expires_at"])
+@pytest.mark.parametrize("instant", ["0044-03-15 BC", "20000-01-01", "infinity", "-infinity"])
+def test_an_instant_that_no_driver_can_read_stands_in_no_row(
+    sql: psycopg.Connection[Any], column: str, instant: str
+) -> None:
+    with pytest.raises(errors.CheckViolation):
+        sql.execute(f"INSERT INTO pillars.jobs (type, {column}) VALUES ('a', %s)", [instant])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from pillars.ground.clock import SystemClock
 from pillars.ground.events import JobsEnqueued
 from pillars.queue.claims import Claims, Ended
 from pillars.queue.enqueue import enqueue
-from pillars.queue.jobs import JobError, NewJob, check_job
+from pillars.queue.jobs import LONGEST_BATCH, JobError, NewJob, check_job, check_jobs
 from pillars.queue.retry import RetryPolicy
 from pillars.queue.states import JobState
 from pillars.queue.upkeep import Pruner, rescue
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 
     from pillars.db.database import Database
     from tests.helpers import RecordingListener
+
+
+FAR_EAST = timezone(timedelta(hours=14))
+
+
+def nested(depth: int) -> list[Any]:
+    """Lists in each other, so many in all."""
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
 
 
 async def run_all(database: Database, sql: psycopg.Connection[Any]) -> int:
@@ -220,12 +232,62 @@ async def test_a_job_that_was_started_in_time_may_be_tried_again_later(
         (NewJob("a", concurrency_key="schedule:x"), "may not begin with 'schedule:'"),
         (NewJob("a", unique_key="k" * 257), "1 to 256 characters"),
         (NewJob("a", unique_key="k\0"), "NUL"),
+        (NewJob("a", unique_key="\ud800"), "unique_key holds half a surrogate pair"),
+        (NewJob("a", concurrency_key="\udc00"), "concurrency_key holds half a surrogate pair"),
+        (NewJob("\ud800"), "is not a name"),
+        (
+            NewJob("a", {"s": "s3cret", "\ud800": 1}),
+            "^args of 'a' hold half a surrogate pair, [^3]+$",
+        ),
+        (NewJob("a", {"a": nested(200)}), "^args of 'a' are nested more than 200 deep$"),
+        (NewJob("a", {"a": nested(5_000)}), "^args of 'a' are nested more than 200 deep$"),
+        (NewJob("a", run_at=datetime(1, 1, 1, tzinfo=FAR_EAST)), "run_at .* is out of range"),
+        (NewJob("a", run_at=datetime(1970, 1, 1, tzinfo=FAR_EAST)), "run_at .* is out of range"),
+        (NewJob("a", run_at=datetime(9000, 1, 1, tzinfo=UTC)), "run_at .* is out of range"),
         (NewJob("a", expires_in=0), "expires_in 0 is out of range"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_sent(job: NewJob, sentence: str) -> None:
     with pytest.raises(JobError, match=sentence):
         check_job(job)
+
+
+@pytest.mark.parametrize("bad", [{"x": "\udfff"}, {"x": nested(200)}, {"x": nested(5_000)}])
+async def test_of_a_batch_the_job_whose_args_no_worker_could_read_is_named(
+    database: Database, bad: Any
+) -> None:
+    with pytest.raises(JobError, match="args of 'bad'"):
+        await put(database, NewJob("a", {"x": "\U0001f600 [["}), NewJob("bad", bad))
+
+
+async def test_a_worker_reads_the_deepest_args_and_every_character(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    args = {"deep": nested(199), "text": "\U0001f600 \\ud800 [ [ {", "\x7f": 1}
+    await put(database, NewJob("one", args))
+    await put(database, NewJob("a", args), NewJob("b", args))
+
+    jobs = await Claims(database.link("claims"), SystemClock()).claim(new_member(sql), [], 10)
+
+    assert [job.args for job in jobs] == [args] * 3
+
+
+async def test_args_count_by_the_bytes_that_are_stored_not_those_that_are_sent(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    await put(database, NewJob("a", {"text": "ü" * 500_000}))
+
+    assert count(sql) == 1
+    with pytest.raises(JobError, match="take 1,200,012 bytes"):
+        check_job(NewJob("a", {"text": "ü" * 600_000}))
+
+
+def test_a_batch_that_is_too_large_for_one_statement_shall_be_split() -> None:
+    jobs = [NewJob("a", {"text": "x" * 1_000_000})] * 34
+
+    with pytest.raises(JobError, match=r"args of these 34 jobs take .*: split the batch"):
+        check_jobs(jobs)
+    assert len(check_jobs(jobs[1:])) < LONGEST_BATCH
 
 
 async def test_jobs_of_a_batch_keep_each_its_own(

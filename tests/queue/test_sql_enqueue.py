@@ -11,6 +11,7 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from pillars.db.notify import JOBS_CHANNEL
+from pillars.queue.desk import list_jobs
 from pillars.queue.jobs import LONGEST_ARGS, JobError, NewJob, check_job
 from pillars.queue.retry import Backoff, RetryPolicy
 from tests.helpers import notifications, put
@@ -71,6 +72,14 @@ def call(sql: psycopg.Connection[Any], job: NewJob) -> int:
     return int(row[0])
 
 
+def nested(depth: int) -> object:
+    """Objects and lists in each other, so many in all."""
+    value: object = {}
+    for number in range(depth - 1):
+        value = [value] if number % 2 else {"a": value}
+    return value
+
+
 def _interval(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
@@ -102,6 +111,11 @@ async def test_the_sql_function_makes_the_row_that_python_makes(
         NewJob("a", queue="no/slash"),
         NewJob("a", [1]),  # type: ignore[arg-type]
         NewJob("a", {"text": "x" * LONGEST_ARGS}),
+        NewJob("a", {"text": "ü" * (LONGEST_ARGS // 2)}),
+        NewJob("a", {"n": [1] * 350_000}),
+        NewJob("a", {"a": nested(200)}),
+        NewJob("a", run_at=datetime(1969, 12, 31, tzinfo=UTC)),
+        NewJob("a", run_at=datetime(9000, 1, 1, tzinfo=UTC)),
         NewJob("a", priority=32_768),
         NewJob("a", max_attempts=0),
         NewJob("a", timeout=0.0),
@@ -131,6 +145,7 @@ def test_both_doors_refuse_it_and_name_the_same_field(
 ) -> None:
     with pytest.raises(JobError) as by_python:
         check_job(job)
+    assert len(str(by_python.value)) < 300
     with pytest.raises(errors.InvalidParameterValue) as by_sql:
         call(sql, job)
 
@@ -144,6 +159,56 @@ def test_both_doors_refuse_it_and_name_the_same_field(
 def test_what_is_no_retry_policy_is_refused(sql: psycopg.Connection[Any], retry: str) -> None:
     with pytest.raises(errors.InvalidParameterValue, match="retry is no policy: give"):
         sql.execute("SELECT pillars.enqueue('a', retry => %s::jsonb)", [retry])
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"text": "ü" * 500_000},
+        {"n": [1] * 349_000},
+        {"n": 10**4299},
+        {"a": nested(199)},
+        {"text": "[" * 5_000},
+    ],
+    ids=lambda args: str(args)[:20],
+)
+async def test_both_doors_let_in_what_is_just_within_the_limits(
+    database: Database, sql: psycopg.Connection[Any], args: dict[str, Any]
+) -> None:
+    await put(database, NewJob("a", args))
+    call(sql, NewJob("a", args))
+
+    rows = sql.execute("SELECT args FROM pillars.jobs").fetchall()
+    assert rows == [(args,), (args,)]
+
+
+@pytest.mark.parametrize("instant", ["0044-03-15 BC", "20000-01-01", "infinity", "-infinity"])
+async def test_an_instant_that_no_worker_could_read_is_refused(
+    database: Database, sql: psycopg.Connection[Any], instant: str
+) -> None:
+    with pytest.raises(errors.InvalidParameterValue, match=r"run_at .* is out of range: from"):
+        sql.execute("SELECT pillars.enqueue('a', '{\"p\": \"s3cret\"}', run_at => %s)", [instant])
+    sql.execute("SELECT pillars.enqueue('a', run_at => '8999-12-31', expires_in => '100 years')")
+
+    assert [job.run_at.year for job in await list_jobs(database)] == [8999]
+
+
+@pytest.mark.parametrize("number", ["1e5000", "-1e4300", "[[1e4300]]"])
+def test_a_number_of_more_digits_than_python_reads_is_refused(
+    sql: psycopg.Connection[Any], number: str
+) -> None:
+    with pytest.raises(JobError, match="args of 'a' are not a JSON object: Exceeds the limit"):
+        check_job(NewJob("a", {"n": 10**4300}))
+    with pytest.raises(errors.InvalidParameterValue, match="args of a hold a number of more than"):
+        sql.execute("SELECT pillars.enqueue('a', %s)", [f'{{"n": {number}}}'])
+
+
+def test_a_number_of_attempts_may_be_written_with_a_fraction_of_nought(
+    sql: psycopg.Connection[Any],
+) -> None:
+    sql.execute("""SELECT pillars.enqueue('a', retry => '{"max_attempts": 3.0}')""")
+
+    assert sql.execute("SELECT max_attempts FROM pillars.jobs").fetchone() == (3,)
 
 
 def test_what_is_null_is_not_given(sql: psycopg.Connection[Any]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -122,17 +123,28 @@ async def test_the_jobs_own_policy_goes_before_its_types(
 ) -> None:
     registry.register("t", raiser(ValueError("boom")), policy=RetryPolicy(max_attempts=9))
 
-    by_retry = await attempt(attempts, job(retry={"max_attempts": 1}))
-    by_number = await attempt(attempts, job(retry={"max_attempts": 1}, max_attempts=2))
+    by_retry = await attempt(attempts, job(retry='{"max_attempts": 1}'))
+    by_number = await attempt(attempts, job(retry='{"max_attempts": 1}', max_attempts=2))
 
     assert (by_retry.state, by_number.state) == (JobState.DEAD, JobState.FAILED)
 
 
-@pytest.mark.parametrize("retry", [[], {"base": "soon"}, {"backoff": "never"}, {"base": None}])
+@pytest.mark.parametrize(
+    "retry",
+    [
+        "[]",
+        '{"base": "soon"}',
+        '{"backoff": "never"}',
+        '{"base": null}',
+        '{"max_attempts": 1' + "0" * 5000 + "}",
+        "[" * 1200 + "]" * 1200,
+    ],
+    ids=lambda text: text[:25],
+)
 async def test_a_policy_nobody_can_read_does_not_matter(
     registry: Registry,
     attempts: Attempts,
-    retry: Any,
+    retry: str,
 ) -> None:
     registry.register("t", raiser(ValueError("boom")), policy=ONCE)
 
@@ -147,7 +159,7 @@ async def test_every_pause_can_be_added_to_an_instant(
 ) -> None:
     registry.register("t", raiser(ValueError("boom")))
 
-    ended = await attempt(attempts, job(retry={"base": base, "max": 1e300}))
+    ended = await attempt(attempts, job(retry=json.dumps({"base": base, "max": 1e300})))
 
     assert ended.retry_in is not None
     assert 0.0 <= ended.retry_in <= 366 * 86_400.0
@@ -383,3 +395,13 @@ async def test_a_snooze_is_an_end_without_failure(registry: Registry, attempts: 
 def test_a_snooze_that_is_no_time_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="out of range: 0 to 31,622,400 s"):
         Snooze(seconds)
+
+
+async def test_a_job_whose_args_cannot_be_read_is_dead_and_says_why(
+    registry: Registry, attempts: Attempts
+) -> None:
+    registry.register("t", raiser(ValueError("boom")))
+
+    ended = await attempt(attempts, job(refusal="its args cannot be read", unreadable=True))
+
+    assert (ended.state, ended.error) == (JobState.DEAD, "its args cannot be read")

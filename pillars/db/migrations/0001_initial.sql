@@ -105,7 +105,7 @@ CREATE TABLE pillars.jobs (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     schedule_id   bigint,
     fire_at       timestamptz,
-    run_at        timestamptz NOT NULL DEFAULT now() CHECK (isfinite(run_at)),
+    run_at        timestamptz NOT NULL DEFAULT now(),
     created_at    timestamptz NOT NULL DEFAULT now(),
     started_at    timestamptz,
     finished_at   timestamptz,
@@ -143,7 +143,10 @@ CREATE TABLE pillars.jobs (
     CHECK ((finished_at IS NULL) = (state IN ('available', 'running', 'failed'))),
     CHECK ((state = 'running') = (worker_id IS NOT NULL AND finished_at IS NULL)),
     CHECK ((concurrency_key IS NULL) = (concurrency_limit IS NULL)),
-    CHECK (gate <> 'parked' OR state <> 'running')
+    CHECK (gate <> 'parked' OR state <> 'running'),
+    -- The years that every driver can read, in whatever time zone.
+    CHECK (least(run_at, fire_at, expires_at) >= '1970-01-01Z'
+           AND greatest(run_at, fire_at, expires_at) < '9900-01-01Z')
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0,
@@ -207,9 +210,10 @@ CREATE TABLE pillars.lost_workers (
     taken_at  timestamptz
 );
 
--- What is wrong with a job, as `check_job` says it to Python; NULL if nothing is.
+-- What is wrong with a job, as `check_job` says it to Python; NULL if nothing is. Both count the args
+-- as jsonb writes them.
 CREATE FUNCTION pillars.job_fault(
-    type text, args jsonb, queue text, priority integer, max_attempts integer,
+    type text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
     timeout float8,
     unique_key text, unique_for interval, concurrency_key text, concurrency_limit integer,
     expires_in interval, retry jsonb, trace text
@@ -221,12 +225,20 @@ CREATE FUNCTION pillars.job_fault(
             CASE WHEN type ~ name THEN queue ELSE type END
         )
         WHEN jsonb_typeof(args) <> 'object' THEN 'args of ' || type || ' are not a JSON object'
-        WHEN octet_length(args::text) > 1048576 THEN format(
+        WHEN size > 1048576 THEN format(
             'args of %s take %s bytes, the limit is 1,048,576: store the data elsewhere and pass its key',
-            type, octet_length(args::text)
+            type, size
         )
+        WHEN size > 200 AND jsonb_path_exists(
+            args, 'strict $.**{200} ? (@.type() == "object" || @.type() == "array")'
+        ) THEN 'args of ' || type || ' are nested more than 200 deep'
+        WHEN size > 4300 AND jsonb_path_exists(
+            args, 'strict $.** ? (@.type() == "number") ? (@ >= 1e4300 || @ <= -1e4300)'
+        ) THEN 'args of ' || type || ' hold a number of more than 4,300 digits'
         WHEN priority NOT BETWEEN -32768 AND 32767 THEN
             'priority ' || priority || ' is out of range: -32768 (first) to 32767 (last)'
+        WHEN run_at < '1970-01-01Z' OR run_at >= '9000-01-01Z' THEN
+            'run_at ' || run_at || ' is out of range: from the year 1970 to before the year 9000'
         WHEN max_attempts NOT BETWEEN 1 AND 32767 THEN
             'max_attempts ' || max_attempts || ' is out of range: 1 to 32767'
         WHEN timeout NOT BETWEEN 0.001 AND 2592000 THEN
@@ -263,7 +275,9 @@ CREATE FUNCTION pillars.job_fault(
         ) THEN 'retry is no policy: give max_attempts (1 to 32767), backoff (exponential, linear '
             || 'or constant), base and max (seconds)'
     END
-    FROM (VALUES ('^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$')) AS pattern (name)
+    FROM (
+        VALUES ('^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$', octet_length(args::text))
+    ) AS known (name, size)
 $$;
 
 -- Enqueue from any language, inside the caller's own transaction:
@@ -293,7 +307,7 @@ DECLARE
 BEGIN
     $2 := coalesce($2, '{}');
     $3 := coalesce($3, 'default');
-    fault := pillars.job_fault($1, $2, $3, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+    fault := pillars.job_fault($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION USING MESSAGE = fault, ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -312,7 +326,7 @@ BEGIN
             type, args, queue, priority, run_at, max_attempts, timeout, retry, slot, unique_key,
             unique_until, concurrency_key, concurrency_limit, expires_at, trace
         ) VALUES (
-            $1, $2, $3, coalesce($4, 0), due, coalesce($6, ($13 ->> 'max_attempts')::smallint),
+            $1, $2, $3, coalesce($4, 0), due, coalesce($6, ($13 ->> 'max_attempts')::numeric::smallint),
             $7, $13, coalesce(hashtext($8) & 4095, floor(random() * 4096)), $8,
             CASE WHEN $8 IS NOT NULL THEN now() + $9 END,
             $10, CASE WHEN $10 IS NOT NULL THEN coalesce($11, 1) END, due + $12, $14

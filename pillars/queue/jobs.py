@@ -228,12 +228,14 @@ def _may_be_at_fault(text: str) -> bool:
         len(text) > _SURELY_SHORT
         or "\\u0000" in text
         or "\\ud" in text
-        or (len(text) > DEEPEST_ARGS and _may_be_deep(text))
+        or (len(text) > 2 * DEEPEST_ARGS and _may_be_deep(text))
     )
 
 
 def _may_be_deep(text: str) -> bool:
     """Tell whether brackets are too deep in each other, or belong to texts and look like it."""
+    if text.count("[") + text.count("{") <= DEEPEST_ARGS:
+        return False
     brackets = text.encode().translate(None, _NO_BRACKETS)
     # Each turn takes one or two of them away.
     for _ in range(DEEPEST_ARGS // 2):

@@ -32,7 +32,6 @@ from pillars.server.problems import Fault, at
 MOST_JOBS = 1_000
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}"
 NAME_SCHEMA = {"type": "string", "pattern": f"^{NAME}$"}
-_LONGEST_DELAY = 10 * 365 * 86_400
 _SHORTEST, _LONGEST_TIMEOUT = 0.001, 30 * 86_400
 
 
@@ -127,7 +126,7 @@ _RETRY = (
     Field("base", "the first pause; default 10", _PAUSE, number(0, LONGEST_PAUSE, "seconds")),
     Field("max", "no pause is longer; default 3600", _PAUSE, number(0, LONGEST_PAUSE, "seconds")),
 )
-_SECONDS = {"type": "number", "minimum": _SHORTEST, "maximum": _LONGEST_DELAY}
+_SECONDS = {"type": "number", "minimum": _SHORTEST, "maximum": LONGEST_PAUSE}
 _JOB = (
     Field("type", "the name its handler is registered under", NAME_SCHEMA, job_name, required=True),
     Field("args", "the handler's arguments, 1 MiB at most", {"type": "object"}, json_object),
@@ -147,8 +146,8 @@ _JOB = (
     Field(
         "delay",
         "seconds from now, by the database's clock; instead of run_at",
-        {"type": "number", "minimum": 0, "maximum": _LONGEST_DELAY},
-        number(0, _LONGEST_DELAY, "seconds"),
+        {"type": "number", "minimum": 0, "maximum": LONGEST_PAUSE},
+        number(0, LONGEST_PAUSE, "seconds"),
     ),
     Field(
         "max_attempts",
@@ -178,7 +177,7 @@ _JOB = (
         "unique_for",
         "seconds from now that the key is kept even if the job has ended",
         _SECONDS,
-        number(_SHORTEST, _LONGEST_DELAY, "seconds"),
+        number(_SHORTEST, LONGEST_PAUSE, "seconds"),
     ),
     Field(
         "concurrency_key",
@@ -201,7 +200,7 @@ _JOB = (
         "expires_in",
         "seconds after its time by which it must be started, else it is cancelled",
         _SECONDS,
-        number(_SHORTEST, _LONGEST_DELAY, "seconds"),
+        number(_SHORTEST, LONGEST_PAUSE, "seconds"),
     ),
 )
 _BATCH = Field("jobs", "the jobs", {"type": "array"}, array, required=True)

@@ -226,8 +226,8 @@ def _may_be_at_fault(text: str) -> bool:
     """Tell in little time whether some args among these may be at fault."""
     return (
         len(text) > _SURELY_SHORT
-        or "\\u0000" in text
-        or "\\ud" in text
+        # One character is found ten times as fast as three.
+        or ("\\" in text and ("\\u0000" in text or "\\ud" in text))
         or (len(text) > 2 * DEEPEST_ARGS and _may_be_deep(text))
     )
 

@@ -287,9 +287,7 @@ class Claims:
             held = {"limited": list(rooms), "rooms": list(rooms.values())}
             rows = await fetch(connection, statement, {**params, **lanes, **held})
             jobs = [
-                job._replace(
-                    counted=job.queue in rooms and (job.refusal is None or job.unreadable)
-                )
+                job._replace(counted=job.queue in rooms and (job.refusal is None or job.unreadable))
                 for job in _jobs(rows)
             ]
             await self._limits.started(connection, dict.fromkeys(rooms, 0) | _counted(jobs))

@@ -91,6 +91,24 @@ BREAKS: Mapping[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
             ),
         ),
     ),
+    "map": (
+        "some slots of the ring get no owner",
+        (
+            (
+                "move_ring",
+                "map = %(map)s::uuid[]",
+                "map = array_fill(NULL::uuid, ARRAY[64]) || (%(map)s::uuid[])[65:]",
+            ),
+        ),
+    ),
+    "pin": (
+        "a cron counts its schedules for seven seconds",
+        (("count_owned", "FROM pillars.schedules", "FROM pg_sleep(7), pillars.schedules"),),
+    ),
+    "error": (
+        "a cron cannot count its schedules",
+        (("count_owned", "count(*)", "count(*) / 0"),),
+    ),
     UNSHARED: ("crons are no members and own nothing: the sweep alone carries everything", ()),
 }
 

@@ -90,22 +90,26 @@ def test_either_lock_on_the_door_holds_alone(breaks: str, twice: bool) -> None:
 @pytest.mark.cluster
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("breaks", "fault", "invariant"),
+    ("breaks", "fault", "seconds", "invariant"),
     [
-        ("cursor", "kill-server", "I2"),
-        ("early", "kill-server", "I3"),
-        ("streak", "db-stall", "I5"),
-        ("fence", "stop-worker-long", "I6"),
+        ("cursor", "kill-server", 5, "I2"),
+        ("early", "kill-server", 5, "I3"),
+        ("map", "kill-server", 5, "I4"),
+        ("streak", "db-down", 5, "I5"),
+        ("fence", "stop-worker-long", 16, "I6"),
+        # A cron counts its schedules five seconds after it has started.
+        ("pin", "kill-server", 12, "I7"),
+        ("error", "kill-server", 8, "I8"),
     ],
 )
 def test_a_guard_that_is_taken_out_is_found_out(
-    tmp_path: Path, breaks: str, fault: str, invariant: str
+    tmp_path: Path, breaks: str, fault: str, seconds: int, invariant: str
 ) -> None:
     report = tmp_path / "report.json"
 
     done = nemesis(
-        *("--seconds", "10", "--workers", "2", "--faults", fault, "--break", breaks),
-        *("--json", str(report)),
+        *("--seconds", str(seconds), "--workers", "2", "--faults", fault),
+        *("--break", breaks, "--json", str(report)),
     )
 
     assert done.returncode == 1, done.stdout + done.stderr

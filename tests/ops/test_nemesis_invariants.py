@@ -616,6 +616,13 @@ def test_a_pause_may_be_lost_with_its_primary_however_late_it_is_noted(
     assert (not nothing_early(doctored).violations) == excused
 
 
+@pytest.mark.parametrize(("applied", "good"), [(1.5, True), (0.6, False)])
+def test_a_tick_is_demanded_from_when_its_schedule_was_applied(applied: float, good: bool) -> None:
+    lines = [*GOOD.lines, line("SchedulesApplied", applied, "info")]
+
+    assert (not no_tick_lost(replace(GOOD, jobs=without(1), lines=lines)).violations) == good
+
+
 @pytest.mark.parametrize(("answered", "kept"), [([5.0], False), ([5.0, 20.0], True)])
 def test_a_backfill_may_be_lost_with_its_primary_until_it_is_repeated(
     answered: list[float], kept: bool

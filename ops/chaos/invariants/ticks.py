@@ -45,13 +45,17 @@ def no_tick_lost(evidence: Evidence) -> Verdict:
     states: dict[tuple[str | None, int], str] = {
         (job.schedule, int(job.fire_at or 0)): job.state for job in _ticks(evidence)
     }
+    # A schedule is of the start of its transaction, and fires from its end.
+    applied = min(
+        (line.at for line in evidence.lines if line.event == "SchedulesApplied"), default=0.0
+    )
     for load in evidence.loads:
         if load.edited:
             continue
         if load.name not in evidence.created:
             verdict.require(holds=False, otherwise=f"{load.name} was never applied")
             continue
-        for tick in load.ticks(evidence.created[load.name], evidence.until):
+        for tick in load.ticks(max(applied, evidence.created[load.name]), evidence.until):
             state = states.get((load.name, tick))
             given_up = {"missed"} if not load.ahead else {"missed", "skipped", "cancelled"}
             verdict.require(state not in {None, *given_up}, f"{load.name} at {tick}: {state}")

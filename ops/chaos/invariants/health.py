@@ -36,6 +36,7 @@ _NO_FAULT_OF_OURS = re.compile(
     r"connection (failed|is bad|timeout expired|is closed|is lost|has been closed|refused)"
     r"|(error connecting|reconnection attempt) in '?pool|discarding closed connection"
     r"|(consuming input|sending (query|data)|flushing|query cancellation) (failed|interrupted)"
+    r"|query not terminated after cancellation"
     r"|terminating connection|server closed the connection|the connection is (closed|lost)"
     # PgBouncer, while the server is away.
     r"|server login has been failing|invalid server parameter|server conn crashed"

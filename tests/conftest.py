@@ -29,8 +29,11 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 
 def pytest_configure() -> None:
-    """Let the processes that tests start hear Ctrl-C: a shell's background job ignores it."""
+    """Let the processes that tests start hear what a background job, or one of nohup, ignores."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # It ends those of tests, as a handler is not handed down, and not the tests.
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

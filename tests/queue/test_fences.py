@@ -80,7 +80,7 @@ async def test_a_repeat_for_a_lost_answer_leaves_alone_what_its_worker_has_claim
     assert sql.execute("SELECT state FROM pillars.jobs").fetchall() == [("running",)]
 
 
-@pytest.mark.parametrize("run_at", ["now()", "now() - interval '90 years'", "'0001-06-01'"])
+@pytest.mark.parametrize("run_at", ["now()", "now() - interval '30 years'", "'1970-01-01'"])
 async def test_the_instant_of_a_claim_is_known_however_long_the_job_was_due(
     database: Database,
     sql: psycopg.Connection[Any],

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pillars.ground.clock import Clock
-    from pillars.queue.claims import Ended, Job
+    from pillars.queue.attempt import Ended, Job
     from pillars.queue.desk import JobRecord
     from pillars.queue.states import JobId
     from pillars.worker.attempts import Run

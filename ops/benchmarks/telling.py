@@ -11,7 +11,7 @@ from ops.benchmarks.bench import Figure, Ground
 from pillars.cron.firing import BATCH as FIRES
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import Events, JobsFinished, TicksFired
-from pillars.queue.claims import Ended, Job
+from pillars.queue.attempt import Ended, Job
 from pillars.queue.states import JobId, JobState
 from pillars.telemetry.logs import LogListener
 from pillars.telemetry.metrics import Metrics

@@ -8,14 +8,13 @@ instant of the claim as well.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pillars.db.arrays import int_array
 from pillars.db.connection import fetch
 from pillars.ground.errors import PillarsError
+from pillars.queue.attempt import Ended, Job, read_jobs
 from pillars.queue.gate import Gate
 from pillars.queue.jobs import SQL
 from pillars.queue.lanes import (
@@ -34,7 +33,6 @@ from pillars.queue.states import JobId, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
     from pillars.db.database import Link
@@ -43,94 +41,11 @@ if TYPE_CHECKING:
 # Claims in a row that find jobs whose concurrency keys have no room.
 _LONGEST_LINE = 20
 _TRIES = 5
-# What json.loads calls, without its checks of what PostgreSQL has written.
-_decode = json.JSONDecoder().raw_decode
-_ARGS = 3
 _RETURN, _PAGE = Pages("give_back_others"), 5_000
 
 
 class BusyRowError(PillarsError):
     """Rows changed whenever they were to be written; they will be yet."""
-
-
-# Tuples: a frozen dataclass of so many fields takes eight times as long to make.
-class Job(NamedTuple):
-    """A claimed job: one attempt of it is this worker's to make.
-
-    Attributes:
-        failures: attempts before this one that ended in failure; lost workers do not count.
-        max_attempts, timeout, retry: the job's own policy, `retry` as JSON text; None leaves it to
-            the job type.
-        start_delay: seconds from `run_at` to the claim, by the database's clock.
-        concurrency_key: the key it shares with others, of which so many run at a time.
-        trace: W3C `traceparent` of whoever enqueued it.
-        refusal: why it ends as cancelled without a start: it expired, or somebody asked for it.
-        counted: it starts under the limit of its queue, and its end makes room.
-        unreadable: its args cannot be read, as `refusal` says: it ends as dead.
-    """
-
-    id: JobId
-    type: str
-    queue: str
-    args: dict[str, Any]
-    attempt: int
-    failures: int
-    priority: int
-    max_attempts: int | None
-    timeout: float | None
-    retry: str | None
-    schedule: str | None
-    fire_at: datetime | None
-    run_at: datetime
-    start_delay: float
-    concurrency_key: str | None = None
-    trace: str | None = None
-    refusal: str | None = None
-    counted: bool = False
-    unreadable: bool = False
-
-    @property
-    def started_at(self) -> datetime:
-        """When it was claimed, by the database's clock, to a few microseconds.
-
-        Worked out: to read it would cost every job a microsecond, and few are ever asked.
-        """
-        return self.run_at + timedelta(seconds=self.start_delay)
-
-
-class Ended(NamedTuple):
-    """How an attempt ended.
-
-    Attributes:
-        state: succeeded, failed, dead, cancelled, or available for one that was snoozed, or whose
-            type is unknown here.
-        error: why; of one that succeeded, why its result is not stored.
-        retry_in: seconds until the next attempt; set for failed and available alone.
-        result: what the handler returned, as JSON text, if it is to be stored.
-        started: whether there was a handler to be called; a job without one may expire yet.
-        started_at: the job's; set for available alone, whose number will be used again.
-    """
-
-    job_id: JobId
-    attempt: int
-    state: JobState
-    error: str | None = None
-    retry_in: float | None = None
-    result: str | None = None
-    started: bool = True
-    started_at: datetime | None = None
-
-    @property
-    def outcome(self) -> str:
-        """What people call the state: succeeded, failed, dead, cancelled, snoozed or unknown."""
-        if not self.started:
-            return "unknown"
-        return "snoozed" if self.state is JobState.AVAILABLE else self.state.value
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it succeeded and there is nothing else to say, as of nearly all."""
-        return self.state is JobState.SUCCEEDED and self.result is None and self.error is None
 
 
 class Claims:
@@ -271,7 +186,7 @@ class Claims:
             jobs = await self._claim_within_limits(ready, params)
         else:
             statement, lanes = self._lanes.over(CLAIM, CLAIM_ON)
-            jobs = _jobs(await self._link.fetch(statement, params | lanes))
+            jobs = read_jobs(await self._link.fetch(statement, params | lanes))
         if look:
             self._lanes.looked(self._clock.monotonic() - began, len(jobs))
         self._lanes.passed(jobs)
@@ -288,7 +203,7 @@ class Claims:
             rows = await fetch(connection, statement, {**params, **lanes, **held})
             jobs = [
                 job._replace(counted=job.queue in rooms and (job.refusal is None or job.unreadable))
-                for job in _jobs(rows)
+                for job in read_jobs(rows)
             ]
             await self._limits.started(connection, dict.fromkeys(rooms, 0) | _counted(jobs))
         return jobs
@@ -360,31 +275,6 @@ class Claims:
             },
         )
         return list(rows[0][0])
-
-
-def _jobs(rows: Sequence[tuple[Any, ...]]) -> list[Job]:
-    # The claim is committed: what raised here would come back for ever, and the others with it.
-    try:
-        return [_job(row) for row in rows]
-    except (ValueError, RecursionError):
-        return [_job_or_what_is_left(row) for row in rows]
-
-
-def _job_or_what_is_left(row: tuple[Any, ...]) -> Job:
-    try:
-        return _job(row)
-    except (ValueError, RecursionError) as error:
-        job = _job((*row[:_ARGS], "{}", *row[_ARGS + 1 :]))
-        if job.refusal is not None:
-            return job
-        return job._replace(refusal=f"its args cannot be read: {error}", unreadable=True)
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    (job_id, type_, queue, text, attempt, rescues, priority, *rest) = row
-    # Text, because the driver's own way to read jsonb costs three times as much; many have no args.
-    args = {} if text == "{}" else _decode(text)[0]
-    return Job(job_id, type_, queue, args, attempt, attempt - 1 - rescues, priority, *rest)
 
 
 def _counted(jobs: Sequence[Job]) -> Counter[str]:

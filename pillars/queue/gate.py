@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pillars.db.database import Link
     from pillars.ground.clock import Clock
-    from pillars.queue.claims import Job
+    from pillars.queue.attempt import Job
     from pillars.queue.states import JobId
 
 # Advisory locks of two numbers: this one and the hash of the key.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pillars.db.statements import Statement
     from pillars.ground.clock import Clock
-    from pillars.queue.claims import Job
+    from pillars.queue.attempt import Job
 
 # Seconds that a claim takes at most, and each of its jobs, where nothing lies in its way.
 _QUICK, _QUICK_JOB = 0.010, 0.0001

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Tracer
 
-    from pillars.queue.claims import Ended, Job
+    from pillars.queue.attempt import Ended, Job
     from pillars.worker.attempts import Attempt, Run
 
 _SYSTEM = "pillars"

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from pillars.queue.claims import Ended
+from pillars.queue.attempt import Ended
 from pillars.queue.retry import RetryPolicy, retry_in
 from pillars.queue.states import JobState
 from pillars.worker.context import (
@@ -35,7 +35,7 @@ from pillars.worker.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from pillars.queue.claims import Job
+    from pillars.queue.attempt import Job
     from pillars.worker.registry import Handler, Registry
 
     # What became of a call: an exception, or a result where there is one to be stored.

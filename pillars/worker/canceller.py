@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pillars.ground.events import Emit
-    from pillars.queue.claims import Claims, Job
+    from pillars.queue.attempt import Job
+    from pillars.queue.claims import Claims
     from pillars.queue.states import JobId
 
     # A job and the number of its attempt: a request is not for a later one.

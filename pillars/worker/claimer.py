@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
-    from pillars.queue.claims import Claims, Job
+    from pillars.queue.attempt import Job
+    from pillars.queue.claims import Claims
     from pillars.queue.states import JobId
 
 POLL = 0.5

@@ -13,7 +13,7 @@ from pillars.queue.trace import trace_id
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from pillars.queue.claims import Job
+    from pillars.queue.attempt import Job
     from pillars.queue.states import JobId
 
 LOGGER = logging.getLogger("pillars.job")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pillars.ground.events import Emit
-    from pillars.queue.claims import Claims, Ended, Job
+    from pillars.queue.attempt import Ended, Job
+    from pillars.queue.claims import Claims
     from pillars.queue.states import JobId
 
 BATCH = 500

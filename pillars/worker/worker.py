@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pillars.db.database import Database
     from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
-    from pillars.queue.claims import Ended
+    from pillars.queue.attempt import Ended
     from pillars.queue.states import JobId
     from pillars.worker.attempts import Tracing
     from pillars.worker.canceller import AttemptKey

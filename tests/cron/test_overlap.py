@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pillars.ground.events import TicksFired
-from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.attempt import Ended, Job
+from pillars.queue.claims import Claims
 from pillars.queue.states import JobState
 from tests.cron.ticking import NOON, at, own, rows, schedule, write
 from tests.helpers import FakeClock, new_member

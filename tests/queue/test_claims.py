@@ -8,7 +8,8 @@ import pytest
 from psycopg import errors
 
 from pillars.ground.clock import SystemClock
-from pillars.queue.claims import Claims, Ended
+from pillars.queue.attempt import Ended
+from pillars.queue.claims import Claims
 from pillars.queue.desk import cancel_job
 from pillars.queue.jobs import NewJob
 from pillars.queue.limits import QueueLimits, limit_queue

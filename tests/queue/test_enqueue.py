@@ -10,7 +10,8 @@ import pytest
 
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import JobsEnqueued
-from pillars.queue.claims import Claims, Ended
+from pillars.queue.attempt import Ended
+from pillars.queue.claims import Claims
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import LONGEST_BATCH, JobError, NewJob, check_job, check_jobs
 from pillars.queue.retry import RetryPolicy

@@ -9,7 +9,8 @@ import pytest
 
 from pillars.db.connection import fetch
 from pillars.ground.clock import SystemClock
-from pillars.queue.claims import BusyRowError, Claims, Ended, Job
+from pillars.queue.attempt import Ended, Job
+from pillars.queue.claims import BusyRowError, Claims
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import SQL, NewJob
 from pillars.queue.states import JobState

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pillars.ground.clock import SystemClock
 from pillars.queue import gate
-from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.attempt import Ended, Job
+from pillars.queue.claims import Claims
 from pillars.queue.enqueue import enqueue
 from pillars.queue.gate import Gate, GateKeeper
 from pillars.queue.jobs import NewJob

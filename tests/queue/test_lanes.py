@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.attempt import Ended, Job
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
 from pillars.queue.states import JobState
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pillars.db.database import Database
+    from pillars.queue.claims import Claims
     from tests.helpers import FakeClock
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pillars.db.notify import JOBS_CHANNEL
-from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.attempt import Ended, Job
+from pillars.queue.claims import Claims
 from pillars.queue.enqueue import enqueue
 from pillars.queue.jobs import NewJob
 from pillars.queue.limits import (

@@ -11,7 +11,8 @@ from pillars.ground.clock import SystemClock
 from pillars.ground.events import JobLost, JobsRescued
 from pillars.queue import claims as claiming
 from pillars.queue import upkeep
-from pillars.queue.claims import Claims, Ended
+from pillars.queue.attempt import Ended
+from pillars.queue.claims import Claims
 from pillars.queue.desk import cancel_job, retry_job
 from pillars.queue.jobs import NewJob
 from pillars.queue.states import JobState
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from pillars.db.database import Database
-    from pillars.queue.claims import Job
+    from pillars.queue.attempt import Job
     from tests.helpers import RecordingListener
 
 

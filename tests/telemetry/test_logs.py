@@ -51,7 +51,7 @@ from pillars.ground.events import (
     TickFired,
     TicksFired,
 )
-from pillars.queue.claims import Job
+from pillars.queue.attempt import Job
 from pillars.queue.states import JobId
 from pillars.telemetry.keys import ALWAYS, markdown_table
 from pillars.telemetry.logs import LINES_PER_SECOND, LogListener, configure_logging

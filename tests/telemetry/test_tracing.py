@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from pillars import App, Discard, RetryPolicy, current_job
 from pillars.ground.clock import SystemClock
 from pillars.ground.events import JobFinished
-from pillars.queue.claims import Job
+from pillars.queue.attempt import Job
 from pillars.queue.states import JobId
 from pillars.telemetry.tracing import AttemptSpans, attempt_spans, current_trace
 from pillars.worker.worker import Worker

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pillars import Discard, PermanentError, RetryPolicy, Snooze, current_job
-from pillars.queue.claims import Ended, Job
+from pillars.queue.attempt import Ended, Job
 from pillars.queue.states import JobId, JobState
 from pillars.worker.attempts import Attempts
 from pillars.worker.failures import LONGEST_ERROR

@@ -16,7 +16,8 @@ from pillars.ground.events import (
     LoopFailed,
     LoopRecovered,
 )
-from pillars.queue.claims import Claims, Ended, Job
+from pillars.queue.attempt import Ended, Job
+from pillars.queue.claims import Claims
 from pillars.queue.states import JobState
 from pillars.worker.finisher import BATCH, CAPACITY, Finisher, Outcome
 

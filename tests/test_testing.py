@@ -229,3 +229,17 @@ def test_the_example_in_the_readme_works(dsn: Secret, tmp_path: Path) -> None:
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert "1 passed" in run.stdout
+
+
+async def test_all_that_is_due_runs_however_slow_the_database_is(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pillars.queue.lanes._QUICK", -1.0)
+
+    @app.job("first")
+    async def first() -> None:
+        await app.enqueue("noop", queue="elsewhere")
+
+    await app.enqueue_many([NewJob("noop"), NewJob("noop"), NewJob("first")])
+
+    assert len(await run_due_jobs(app)) == 4

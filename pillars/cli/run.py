@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pillars.cli.context import dsn_from, settings_from
 from pillars.ground.events import nobody
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Coroutine
 
     from pillars.app import App
     from pillars.ground.settings import Settings
 
 EXAMPLE = "pillars.example:app"
+# Seconds for what an application has left running, once all of ours is done.
+_LAST_MOMENT = 2.0
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -34,7 +40,7 @@ def server(arguments: argparse.Namespace) -> int:
     from pillars.processes.server import run_server  # noqa: PLC0415
 
     settings = settings_from(arguments)
-    asyncio.run(run_server(settings, dsn_from(settings), _app(settings)))
+    _run(run_server(settings, dsn_from(settings), _app(settings)))
     return 0
 
 
@@ -46,7 +52,7 @@ def worker(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     if settings.processes > 1:
         return run_workers(settings, dsn_from(settings))
-    asyncio.run(run_worker(settings, dsn_from(settings), _app(settings)))
+    _run(run_worker(settings, dsn_from(settings), _app(settings)))
     return 0
 
 
@@ -55,7 +61,7 @@ def cron(arguments: argparse.Namespace) -> int:
     from pillars.processes.cron import run_cron  # noqa: PLC0415
 
     settings = settings_from(arguments)
-    asyncio.run(run_cron(settings, dsn_from(settings)))
+    _run(run_cron(settings, dsn_from(settings)))
     return 0
 
 
@@ -78,6 +84,36 @@ def dsn(arguments: argparse.Namespace) -> int:
 
     print(EmbeddedPostgres(settings_from(arguments).data_dir).dsn.reveal())
     return 0
+
+
+def _run(process: Coroutine[Any, Any, None]) -> None:
+    """Run a process, and end it even if something of the application's does not.
+
+    asyncio waits for threads of `asyncio.to_thread` and for tasks that will not be cancelled, for
+    ever on Python 3.11, although their jobs have been handed back long since.
+    """
+
+    def end(code: int) -> None:
+        print("the process ends although something of the application still runs", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    async def run() -> None:
+        code = 1
+        try:
+            await process
+            code = 0
+        finally:
+            timer.args = [code]
+            timer.start()
+
+    timer = threading.Timer(_LAST_MOMENT, end)
+    timer.daemon = True
+    try:
+        asyncio.run(run())
+    finally:
+        timer.cancel()
 
 
 def _app(settings: Settings) -> App:

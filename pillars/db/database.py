@@ -33,7 +33,7 @@ from pillars.ground.events import DatabaseReached, DatabaseUnreachable, Statemen
 from pillars.ground.loop import describe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from pillars.db.statements import Statement
     from pillars.ground.events import Emit
@@ -71,12 +71,23 @@ class Database:
         """
         self.dsn = dsn
         self.name = name
-        self.limits = True
         self.job_notices = Notices(self, JOBS_CHANNEL)
         self._emit = emit
+        # None until a connection was made: who is in between shows only then.
+        self._limits: bool | None = None
         self._prepare: int | None = 5
+        self._opening = asyncio.Lock()
         self._pool: AsyncConnectionPool[_Pooled] | None = None
         self._links: list[Link] = []
+
+    @property
+    def limits(self) -> bool:
+        """Whether the server took our time limits, as far as is known."""
+        return self._limits is not False
+
+    @limits.setter
+    def limits(self, taken: bool) -> None:
+        self._limits = taken
 
     async def wait_until_reachable(self) -> None:
         """Return once a connection could be made; tries for ever with a jittered pause.
@@ -114,7 +125,7 @@ class Database:
         Raises:
             psycopg_pool.PoolTimeout: none became free or the database cannot be reached.
         """
-        return _Borrowed(self._opened_pool)
+        return _Borrowed(self)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -160,23 +171,38 @@ class Database:
     ) -> AsyncConnection[Any]:
         """Open a connection for a link, with the prepared-statement switch this server needs."""
         connection, self.limits = await connect(self.dsn, application_name, settings)
-        connection.prepare_threshold = self._threshold()
+        connection.prepare_threshold = self.threshold
         return connection
 
     def prepared_statements_lost(self) -> None:
         """Stop preparing statements: a pooler in between does not keep them."""
         self._prepare = None
 
-    def _threshold(self) -> int | None:
+    @property
+    def threshold(self) -> int | None:
+        """After how many uses a statement is prepared, None for never."""
         # Without our settings a plan must not outlive its use: it would scan what has grown.
         return self._prepare if self.limits else None
 
-    async def _opened_pool(self) -> AsyncConnectionPool[_Pooled]:
+    async def opened_pool(self) -> AsyncConnectionPool[_Pooled]:
+        """Return the pool, which is opened when it is first needed.
+
+        Raises:
+            psycopg_pool.PoolTimeout: the database cannot be reached.
+        """
+        if self._pool is not None:
+            return self._pool
+        try:
+            async with asyncio.timeout(STATEMENT_TIMEOUT), self._opening:
+                if self._limits is None:
+                    await self.wait_until_reachable()
+        except TimeoutError:
+            raise PoolTimeout(f"no connection after {STATEMENT_TIMEOUT:.2f} sec") from None
         if self._pool is None:
             self._pool = AsyncConnectionPool(
                 conninfo(self.dsn, self.name, limits=self.limits),
                 connection_class=_Pooled,
-                kwargs={"autocommit": True, "prepare_threshold": self._threshold()},
+                kwargs={"autocommit": True},
                 min_size=0,
                 max_size=POOL_SIZE,
                 # Short, so that each new request tries anew instead of waiting out a long pause.
@@ -191,14 +217,16 @@ class Database:
 class _Borrowed:
     """A pooled connection while it is lent; a generator in its place costs each enqueue 5 us."""
 
-    __slots__ = ("_connection", "_opened_pool", "_pool")
+    __slots__ = ("_connection", "_database", "_pool")
 
-    def __init__(self, opened_pool: Callable[[], Awaitable[AsyncConnectionPool[_Pooled]]]) -> None:
-        self._opened_pool = opened_pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def __aenter__(self) -> _Pooled:
-        self._pool = await self._opened_pool()
+        self._pool = await self._database.opened_pool()
         self._connection = await _lent(self._pool)
+        # Each time: what a connection met with another borrower holds for all.
+        self._connection.prepare_threshold = self._database.threshold
         return self._connection
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -206,6 +234,9 @@ class _Borrowed:
             self._connection.used_at = time.monotonic()
         elif issubclass(kind, psycopg.errors.ReadOnlySqlTransaction):
             # The primary became a standby: a new connection is made to the server that is one now.
+            await self._connection.close()
+        elif issubclass(kind, _PREPARED_LOST):
+            self._database.prepared_statements_lost()
             await self._connection.close()
         # A transaction that was left open is rolled back, a broken connection not kept.
         await self._pool.putconn(self._connection)

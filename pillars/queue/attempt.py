@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pillars.queue.states import JobId, JobState
@@ -59,7 +59,8 @@ class Job(NamedTuple):
 
         Worked out: to read it would cost every job a microsecond, and few are ever asked.
         """
-        return self.run_at + timedelta(seconds=self.start_delay)
+        # In UTC: behind a pooler the session has a time zone of its own, whose clocks may change.
+        return self.run_at.astimezone(UTC) + timedelta(seconds=self.start_delay)
 
 
 class Ended(NamedTuple):

@@ -9,7 +9,10 @@ instant of the claim as well.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import psycopg
 
 from pillars.db.arrays import int_array
 from pillars.db.connection import fetch
@@ -32,20 +35,31 @@ from pillars.queue.limits import Limits
 from pillars.queue.states import JobId, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
     from pillars.db.database import Link
+    from pillars.db.statements import Statement
     from pillars.ground.clock import Clock
 
 # Claims in a row that find jobs whose concurrency keys have no room.
 _LONGEST_LINE = 20
 _TRIES = 5
 _RETURN, _PAGE = Pages("give_back_others"), 5_000
+# What a value meets that the driver cannot send or the server not store, and never will.
+_UNWRITABLE = (
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+)
 
 
 class BusyRowError(PillarsError):
     """Rows changed whenever they were to be written; they will be yet."""
+
+
+class UnwritableError(PillarsError):
+    """The database cannot store what one of these results says, and never will."""
 
 
 class Claims:
@@ -70,6 +84,8 @@ class Claims:
             admitted = await self._admitted(worker_id, found)
             if len(admitted) < len(found):
                 await self._limits.not_started(self._link, _counted(found) - _counted(admitted))
+            # Those that wait for their keys will lie before the others, and go first.
+            self._lanes.passed(admitted)
             jobs += admitted
             if len(found) < wanted or len(admitted) == len(found):
                 break
@@ -95,6 +111,7 @@ class Claims:
 
         Raises:
             BusyRowError: rows change all the time; nothing is lost by trying again.
+            UnwritableError: one of several is at fault; what of them is written stays so.
         """
         refused = await self._finish(worker_id, results)
         for _ in range(_TRIES):
@@ -133,7 +150,33 @@ class Claims:
         Raises:
             BusyRowError: rows change all the time; nothing is lost by trying again.
         """
-        returned: set[int] = set()
+        returned = await self._give_back(worker_id, jobs, started=started)
+        if not started:
+            back = _counted([job for job in jobs if job.id in returned])
+            await self._limits.not_started(self._link, back)
+        return len(returned)
+
+    async def give_back_others(
+        self, worker_id: UUID, held: Sequence[JobId], places: Sequence[Place] | None = None
+    ) -> tuple[int, Sequence[Place]]:
+        """Return this worker's running jobs other than those it knows it holds, of one page.
+
+        They are jobs of a claim that was committed and whose answer never arrived. Not to be called
+        while a claim is under way.
+
+        Returns:
+            how many, and the places for the next page; none after the last one.
+        """
+        params = {"worker_ids": [worker_id], "held": list(held), "limit": _PAGE}
+        statement, lanes = _RETURN.page(places)
+        rows = await self._link.fetch(statement, params | lanes)
+        further = [Place(*place) for is_job, *place in rows if not is_job]
+        return len(rows) - len(further), further
+
+    async def _give_back(
+        self, worker_id: UUID, jobs: Sequence[Job], *, started: bool = False
+    ) -> set[JobId]:
+        returned: set[JobId] = set()
         ours = list(jobs)
         for _ in range(_TRIES):
             params = {
@@ -153,27 +196,10 @@ class Claims:
             standing = await self._standing(worker_id, rest) if rest else {}
             ours = [job for job in ours if standing.get(job.id) is False]
             if not ours:
-                return len(returned)
+                return returned
         raise BusyRowError
 
-    async def give_back_others(self, worker_id: UUID, held: Sequence[JobId]) -> int:
-        """Return this worker's running jobs other than those it knows it holds; returns how many.
-
-        They are jobs of a claim that was committed and whose answer never arrived. Not to be called
-        while a claim is under way.
-        """
-        params = {"worker_ids": [worker_id], "held": list(held), "limit": _PAGE}
-        count, places = 0, None
-        while True:
-            statement, lanes = _RETURN.page(places)
-            rows = await self._link.fetch(statement, params | lanes)
-            places = [Place(*place) for is_job, *place in rows if not is_job]
-            count += len(rows) - len(places)
-            if not places:
-                return count
-
     async def _claim(self, worker_id: UUID, queues: Sequence[str], limit: int) -> list[Job]:
-        look, began = self._lanes.look(), self._clock.monotonic()
         ready = await self._limits.ready(self._link, self._lanes, queues)
         params = {
             "worker_id": worker_id,
@@ -183,29 +209,46 @@ class Claims:
             "now": self._clock.database_now(),
         }
         if ready:
-            jobs = await self._claim_within_limits(ready, params)
-        else:
-            statement, lanes = self._lanes.over(CLAIM, CLAIM_ON)
-            jobs = read_jobs(await self._link.fetch(statement, params | lanes))
-        if look:
-            self._lanes.looked(self._clock.monotonic() - began, len(jobs))
-        self._lanes.passed(jobs)
-        return jobs
+            return await self._claim_within_limits(ready, params)
+        return await self._take(self._link.fetch, (CLAIM, CLAIM_ON), params)
 
     async def _claim_within_limits(
         self, ready: Sequence[str], params: Mapping[str, Any]
     ) -> list[Job]:
         """Claim while those of these limited queues are held that nobody else holds."""
-        statement, lanes = self._lanes.over(CLAIM_WITHIN, CLAIM_WITHIN_ON)
         async with self._link.transaction() as connection:
             rooms = await self._limits.hold(connection, ready, params["limit"])
             held = {"limited": list(rooms), "rooms": list(rooms.values())}
-            rows = await fetch(connection, statement, {**params, **lanes, **held})
             jobs = [
                 job._replace(counted=job.queue in rooms and (job.refusal is None or job.unreadable))
-                for job in read_jobs(rows)
+                for job in await self._take(
+                    partial(fetch, connection), (CLAIM_WITHIN, CLAIM_WITHIN_ON), {**params, **held}
+                )
             ]
             await self._limits.started(connection, dict.fromkeys(rooms, 0) | _counted(jobs))
+        return jobs
+
+    async def _take(
+        self,
+        fetch: Callable[[Statement, dict[str, Any]], Awaitable[Sequence[tuple[Any, ...]]]],
+        statements: tuple[Statement, Statement],
+        params: dict[str, Any],
+    ) -> list[Job]:
+        """Claim by the statement that looks at all lanes or the one that knows its places."""
+        look, began = self._lanes.look(), self._clock.monotonic()
+        statement, lanes = self._lanes.over(*statements)
+        jobs: list[Job] = []
+        try:
+            jobs = read_jobs(await fetch(statement, params | lanes))
+        except psycopg.errors.QueryCanceled:
+            # By the server's time limit: too slow a look to be made each time.
+            if look:
+                self._lanes.looked(self._clock.monotonic() - began, 0)
+            raise
+        if look:
+            self._lanes.looked(self._clock.monotonic() - began, len(jobs))
+        elif len(jobs) < params["limit"]:
+            self._lanes.fell_short()
         return jobs
 
     async def _admitted(self, worker_id: UUID, jobs: list[Job]) -> list[Job]:
@@ -216,7 +259,7 @@ class Claims:
         decided = await self._gate.admit(worker_id, keyed)
         undecided = [job for job in keyed if job.id not in decided]
         if undecided:
-            await self.give_back(worker_id, undecided)
+            await self._give_back(worker_id, undecided)
         return [job for job in jobs if job.concurrency_key is None or decided.get(job.id)]
 
     async def _finish(self, worker_id: UUID, results: Sequence[Ended]) -> list[Ended]:
@@ -264,16 +307,17 @@ class Claims:
         results: Sequence[Ended],
         extra: Mapping[str, list[Any]] | None = None,
     ) -> list[int]:
-        rows = await self._link.fetch(
-            SQL[statement],
-            {
-                "ids": int_array(result.job_id for result in results),
-                "attempts": int_array(result.attempt for result in results),
-                "worker_id": worker_id,
-                "now": self._clock.database_now(),
-                **(extra or {}),
-            },
-        )
+        params = {
+            "ids": int_array(result.job_id for result in results),
+            "attempts": int_array(result.attempt for result in results),
+            "worker_id": worker_id,
+            "now": self._clock.database_now(),
+            **(extra or {}),
+        }
+        try:
+            rows = await self._link.fetch(SQL[statement], params)
+        except _UNWRITABLE as error:
+            raise UnwritableError(str(error).partition("\n")[0]) from error
         return list(rows[0][0])
 
 

@@ -7,7 +7,7 @@ each claim would pass all of it again: a hundred thousand jobs later claims were
 slower. So after a claim that was slow the next ones go on in the lanes they know from where the
 last one ended. Jobs appear before that place too, given back, rescued, or committed late by a long
 transaction, and lanes are new; a look from the front finds these, as often as a twentieth of the
-time allows.
+time allows, or a fifth where the known lanes bring less than is wanted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Seconds that a claim takes at most, and each of its jobs, where nothing lies in its way.
 _QUICK, _QUICK_JOB = 0.010, 0.0001
-_SHARE, _LONGEST_PAUSE = 20, 10.0
+_SHARE, _SHARE_WHEN_SHORT, _LONGEST_PAUSE = 20, 5, 60.0
 _MOST = 64
 _LANES = ("all_lanes", "known_lanes")
 
@@ -93,7 +93,7 @@ class Lanes:
     def __init__(self, clock: Clock) -> None:
         """Begin at the front of all."""
         self._clock = clock
-        self._look_at = float("-inf")
+        self._look_at = self._look_when_short_at = float("-inf")
         self._last_look = 0.0
         self._places: dict[tuple[str, int], tuple[datetime, int]] = {}
 
@@ -106,7 +106,13 @@ class Lanes:
         look = seconds - jobs * _QUICK_JOB
         slow, self._last_look = min(look, self._last_look), look
         if slow > _QUICK:
-            self._look_at = self._clock.monotonic() + min(_SHARE * slow, _LONGEST_PAUSE)
+            now = self._clock.monotonic()
+            self._look_at = now + min(_SHARE * slow, _LONGEST_PAUSE)
+            self._look_when_short_at = now + min(_SHARE_WHEN_SHORT * slow, _LONGEST_PAUSE)
+
+    def fell_short(self) -> None:
+        """Take note that the known lanes brought less than was wanted: more may lie elsewhere."""
+        self._look_at = min(self._look_at, self._look_when_short_at)
 
     def passed(self, jobs: Iterable[Job]) -> None:
         """Go on from these jobs."""

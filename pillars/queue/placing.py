@@ -129,9 +129,9 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
         "queues": _texts([None if job.queue == DEFAULT_QUEUE else job.queue for job in jobs]),
         "priorities": _given([job.priority or None for job in jobs]),
         "run_at": _given([job.run_at for job in jobs]),
-        "delays": _given([job.delay for job in jobs]),
+        "delays": _seconds([job.delay for job in jobs]),
         "max_attempts": _given([_max_attempts(job) for job in jobs]),
-        "timeouts": _given([job.timeout for job in jobs]),
+        "timeouts": _seconds([job.timeout for job in jobs]),
         "retries": _texts([_retry(job) for job in jobs]),
     }
 
@@ -139,12 +139,12 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
 def _special_columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
     return {
         "unique_keys": _texts([job.unique_key for job in jobs]),
-        "unique_for": _given([job.unique_for for job in jobs]),
+        "unique_for": _seconds([job.unique_for for job in jobs]),
         "concurrency_keys": _texts([job.concurrency_key for job in jobs]),
         "concurrency_limits": _given(
             [job.concurrency_limit or 1 if job.concurrency_key else None for job in jobs],
         ),
-        "expires_in": _given([job.expires_in for job in jobs]),
+        "expires_in": _seconds([job.expires_in for job in jobs]),
         "traces": _texts([job.trace for job in jobs]),
     }
 
@@ -167,3 +167,8 @@ def _texts(values: list[str | None]) -> str:
 
 def _given(values: list[Any]) -> list[Any] | str:
     return "{}" if values.count(None) == len(values) else values
+
+
+def _seconds(values: list[float | None]) -> list[Any] | str:
+    # Ints and floats in one list are no array to the driver.
+    return _given([value if value is None else float(value) for value in values])

@@ -116,7 +116,10 @@ class Attempts:
             return self._raised(job, handler, error), None
         except GeneratorExit:
             raise  # the loop was closed under us
-        except BaseException as error:  # noqa: BLE001 - a handler's SystemExit is its failure alone
+        except BaseException as error:  # a handler's SystemExit is its failure alone
+            if self.cutting and _is_cancelled():
+                # What it makes of being cut short is no failure of the job.
+                raise asyncio.CancelledError from error
             return self._raised(job, handler, error), None
         return _succeeded(job, encode_result(value) if handler.store_result else None), None
 
@@ -187,6 +190,11 @@ class Attempts:
             case _:
                 text = error_text(error)
         return _failed(job, handler.policy, text)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _within(

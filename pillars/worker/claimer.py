@@ -10,13 +10,14 @@ from pillars.ground.events import JobsClaimed, JobsReturned
 from pillars.ground.loop import Stepper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
     from pillars.ground.clock import Clock
     from pillars.ground.events import Emit
     from pillars.queue.attempt import Job
     from pillars.queue.claims import Claims
+    from pillars.queue.lanes import Place
     from pillars.queue.states import JobId
 
 POLL = 0.5
@@ -85,6 +86,7 @@ class Claimer:
         self._woken = False
         self._fruitless = 0
         self._suspicions: list[float] = []
+        self._searched: Sequence[Place] | None = None
         self._done = 0
         self._done_since = self._moved_at = clock.monotonic()
         self._pace = 0.0
@@ -134,7 +136,7 @@ class Claimer:
         if worker_id is None:
             return _jittered(POLL)
         self._woken = False
-        await self._recover_lost_claims(worker_id)
+        searching = await self._recover_lost_claims(worker_id)
         wanted = self._wanted()
         if wanted > 0:
             delay = await self._claim(worker_id, wanted)
@@ -142,7 +144,7 @@ class Claimer:
             self._more, delay = True, POLL
             self._give_back_what_waits()
         self._completed()
-        return min(delay, _jittered(POLL))
+        return 0.0 if searching else min(delay, _jittered(POLL))
 
     def _wanted(self) -> int:
         ahead = int(self._jobs_per_second() * PREFETCH)
@@ -171,7 +173,7 @@ class Claimer:
             jobs = await self._claims.claim(worker_id, self._queues, wanted)
         except BaseException:
             now = self._clock.monotonic()
-            self._suspicions = [now, now + LOST_CLAIM]
+            self._suspicions, self._searched = [now, now + LOST_CLAIM], None
             raise
         for job in jobs:
             self._buffer.put_nowait(Claimed(worker_id, job))
@@ -198,14 +200,29 @@ class Claimer:
         self._fruitless += 1
         return pause
 
-    async def _recover_lost_claims(self, worker_id: UUID) -> None:
-        """Give back what a claim took whose answer never came: by the table we run it."""
-        if not self._suspicions or self._clock.monotonic() < self._suspicions[0]:
-            return
-        count = await self._claims.give_back_others(worker_id, self._known())
-        self._suspicions.pop(0)
+    async def _recover_lost_claims(self, worker_id: UUID) -> bool:
+        """Give back what a claim took whose answer never came: by the table we run it.
+
+        A page at a time, with a claim after each; tells whether there are more.
+        """
+        began = self._clock.monotonic()
+        if not self._suspicions or began < self._suspicions[0]:
+            return False
+        try:
+            count, places = await self._claims.give_back_others(
+                worker_id, self._known(), self._searched
+            )
+        except Exception:
+            # It may take too long each time, and claims must go on.
+            now = self._clock.monotonic()
+            self._suspicions[0] = now + 2 * (now - began)
+            raise
+        self._searched = places or None
+        if not places:
+            self._suspicions.pop(0)
         if count:
             self._emit(JobsReturned(count))
+        return bool(places)
 
     def _known(self) -> list[JobId]:
         # The queue's entries cannot be looked at; one turn of it leaves them as they were.

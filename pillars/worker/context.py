@@ -47,7 +47,8 @@ class Snooze(PillarsError):  # noqa: N818 - as above
                 f"a snooze of {seconds} s is out of range: 0 to {LONGEST_PAUSE:,.0f} s"
             )
         super().__init__(reason or f"snoozed for {seconds:g} s")
-        self.seconds = seconds
+        # As all pauses: a batch of ints and floats is no array to the driver.
+        self.seconds = float(seconds)
         self.reason = reason
 
 

@@ -2,7 +2,8 @@
 
 Results gather while the last batch is being written, and for LINGER more when little is going on:
 one commit carries hundreds. Nothing is forgotten: a batch whose write failed is written again for
-ever (the fence makes a repeat harmless), and events are emitted only after the commit.
+ever (the fence makes a repeat harmless), and events are emitted only after the commit. A batch that
+can never be written is taken apart, and the one at fault ends without what it wanted to say.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pillars.ground.events import FinishRefused, JobFinished, JobsFinished, JobsReturned
 from pillars.ground.loop import Stepper
+from pillars.queue.attempt import Ended
+from pillars.queue.claims import UnwritableError
+from pillars.queue.states import JobState
 from pillars.queue.trace import trace_id
+from pillars.worker.failures import storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from uuid import UUID
 
     from pillars.ground.events import Emit
-    from pillars.queue.attempt import Ended, Job
+    from pillars.queue.attempt import Job
     from pillars.queue.claims import Claims
     from pillars.queue.states import JobId
 
@@ -65,13 +70,15 @@ class Finisher:
         self._room.set()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._abandoned = False
 
     def put(self, outcome: Outcome) -> None:
         """Take over an outcome; never refuses one, so that none can be lost."""
         self._waiting.append(outcome)
         count = len(self._waiting)
         if count == 1:
-            self._empty.clear()
+            if not self._abandoned:
+                self._empty.clear()
             self._stepper.wake()
         elif count == BATCH:
             self._stepper.wake()
@@ -99,6 +106,7 @@ class Finisher:
 
     def abandon(self) -> None:
         """Let `drain` return although not all could be written; a rescue will see to the rest."""
+        self._abandoned = True
         self._empty.set()
 
     async def _step(self) -> float:
@@ -111,7 +119,13 @@ class Finisher:
                 return self._linger
             self._take()
         while self._batches:
-            await self._write(self._batches[0])
+            try:
+                await self._write(self._batches[0])
+            except UnwritableError as error:
+                parts = _apart(self._batches[0], error)
+                if parts == [self._batches[0]]:
+                    raise
+                self._batches[:1] = parts
         return 0.0
 
     def _take(self) -> None:
@@ -154,6 +168,24 @@ class Finisher:
             self._emit(FinishRefused(tuple(sorted(refused))))
         if pauses := [job.retry_in for job in finished if job.retry_in is not None]:
             self._retrying(min(pauses))
+
+
+def _apart(batch: Sequence[Outcome], error: UnwritableError) -> list[list[Outcome]]:
+    """Return an unwritable batch in batches of one; one alone without what it said."""
+    if len(batch) > 1:
+        return [[outcome] for outcome in batch]
+    (outcome,) = batch
+    if outcome.ended is None:
+        return [[outcome]]
+    ended = outcome.ended
+    succeeded = ended.state is JobState.SUCCEEDED
+    bare = Ended(
+        ended.job_id,
+        ended.attempt,
+        JobState.SUCCEEDED if succeeded else JobState.DEAD,
+        storable(f"the {'result' if succeeded else 'outcome'} was not stored: {error}"),
+    )
+    return [[outcome._replace(ended=bare)]]
 
 
 def finished_job(job: Job, ended: Ended, seconds: float) -> JobFinished:

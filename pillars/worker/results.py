@@ -25,7 +25,7 @@ def encode_result(value: object) -> Result:
         # Encoded as PostgreSQL will read it: lone surrogates are no text.
         text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - a mapping of the application's may raise anything
         return _not_stored(f"it is not JSON: {error}")
     if size > LONGEST_RESULT:
         return _not_stored(f"it takes {size:,} bytes as JSON, the limit is {LONGEST_RESULT:,}")

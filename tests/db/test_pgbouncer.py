@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from pillars import App
 from pillars.db.connection import connect, fetch
 from pillars.db.database import Database
 from pillars.db.notify import Listener
@@ -126,3 +128,17 @@ async def test_a_listener_knows_that_nothing_would_reach_it(
     assert await listener.step() == 60.0
     assert called == []
     assert sql.execute("SELECT count(*) FROM pg_listening_channels()").fetchall() == [(0,)]
+
+
+async def test_an_app_of_ones_own_enqueues_through_it_without_more_ado(
+    pooled: Secret, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILLARS_DATABASE_URL", pooled.reveal())
+    app = App()
+
+    # As often as makes a statement a prepared one, over several connections at once.
+    for _ in range(10):
+        await asyncio.gather(*(app.enqueue("noop") for _ in range(4)))
+    await app.close()
+
+    assert sql.execute("SELECT count(*) FROM pillars.jobs").fetchall() == [(40,)]

@@ -329,3 +329,28 @@ async def test_of_a_batch_the_job_whose_args_are_none_is_named(
 ) -> None:
     with pytest.raises(JobError, match="args of 'bad'"):
         await put(database, NewJob("a", {"text": "\\u0000"}), NewJob("bad", bad))
+
+
+async def test_seconds_may_be_whole_or_not_in_one_batch(
+    database: Database, sql: psycopg.Connection[Any]
+) -> None:
+    await put(
+        database,
+        NewJob("a", delay=5, timeout=30, unique_key="a", unique_for=60, expires_in=3),
+        NewJob("b", delay=0.5, timeout=2.5, unique_key="b", unique_for=0.5, expires_in=0.5),
+    )
+
+    rows = sql.execute("SELECT timeout FROM pillars.jobs ORDER BY id").fetchall()
+    assert rows == [(30.0,), (2.5,)]
+
+
+@pytest.mark.parametrize("number", [1e300, -1e-300])
+async def test_args_are_measured_as_they_are_written_out(database: Database, number: float) -> None:
+    with pytest.raises(JobError, match=r"take [0-9,]+ bytes, the limit is 1,048,576"):
+        check_job(NewJob("a", {"n": [number] * 4_000}))
+
+    await put(database, NewJob("a", {"n": [number] * 3_000}))
+
+
+def test_what_looks_like_an_exponent_in_a_text_takes_no_room() -> None:
+    check_job(NewJob("a", {"ids": ["9e-999"] * 20_000, '\\"': "\\"}))

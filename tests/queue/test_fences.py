@@ -6,9 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pillars.db.connection import fetch
+from pillars.db.database import Database
 from pillars.ground.clock import SystemClock
+from pillars.ground.events import nobody
+from pillars.ground.settings import Secret
 from pillars.queue.attempt import Ended, Job
 from pillars.queue.claims import BusyRowError, Claims
 from pillars.queue.enqueue import enqueue
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from pillars.db.database import Database
     from pillars.db.statements import Statement
 
 
@@ -93,6 +96,23 @@ async def test_the_instant_of_a_claim_is_known_however_long_the_job_was_due(
     (job,) = await claims.claim(worker, [], 1)
 
     assert await claims.give_back(worker, [job]) == 1
+
+
+@pytest.mark.parametrize("run_at", ["2020-01-01", "2020-07-01"])
+async def test_it_is_known_where_the_session_has_a_zone_whose_clocks_changed_since(
+    dsn: Secret,
+    sql: psycopg.Connection[Any],
+    worker: UUID,
+    run_at: str,
+) -> None:
+    sql.execute("INSERT INTO pillars.jobs (type, run_at) VALUES ('a', %s)", (run_at,))
+    url = make_conninfo(dsn.reveal(), options="-c TimeZone=America/New_York")
+    database = Database(Secret(url), "test", nobody)
+    claims = Claims(database.link("claims"), SystemClock())
+    (job,) = await claims.claim(worker, [], 1)
+
+    assert await claims.give_back(worker, [job]) == 1
+    await database.close()
 
 
 async def test_a_job_that_is_tried_again_while_it_is_being_pruned_stays(

@@ -411,3 +411,17 @@ async def test_after_the_last_token_is_taken_the_claimer_knows_when_the_next_one
     assert len(await claims.claim(worker, [], 10)) == 1
 
     assert await claims.next_due([]) == pytest.approx(0.5)
+
+
+async def test_a_job_that_was_not_started_after_all_gives_its_start_back(
+    database: Database, claims: Claims, worker: UUID, clock: FakeClock
+) -> None:
+    await limit_queue(database, QueueLimits("api", rate=0.001, burst=3))
+    await put(database, "api", 5, run_at=clock.now)
+    jobs = await claims.claim(worker, [], 10)
+    assert len(jobs) == 3
+
+    await claims.give_back(worker, jobs[:1])
+    await claims.give_back(worker, jobs[1:2], started=True)
+
+    assert len(await claims.claim(worker, [], 10)) == 1

@@ -254,5 +254,9 @@ async def test_a_worker_finds_what_a_lost_answer_claimed_however_deep_it_lies(
     await put(database, NewJob("y"))
     await claims.claim(other, [], 1)
 
-    assert await claims.give_back_others(worker, [jobs[0].id]) == 8
+    returned, (more, places) = 0, await claims.give_back_others(worker, [jobs[0].id])
+    while places:
+        returned += more
+        more, places = await claims.give_back_others(worker, [jobs[0].id], places)
+    assert returned + more == 8
     assert running(sql) == 2

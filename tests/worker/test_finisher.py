@@ -164,3 +164,62 @@ async def test_drain_returns_when_the_rest_is_given_up(bench: Bench, claims: Cla
     await draining
 
     assert finisher.held() == [success(worker_id, job)]
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ("{", "invalid input syntax for type json"),
+        ("[" * 50_000 + "]" * 50_000, "stack depth limit"),
+    ],
+    ids=["no JSON", "too deep"],
+)
+async def test_a_result_that_cannot_be_stored_keeps_no_other_back(
+    bench: Bench, claims: Claims, result: str, reason: str
+) -> None:
+    worker_id, (a, b, c) = await claimed(bench, claims, 3)
+    finisher = Finisher(claims, bench.events, lambda _: None)
+
+    for job, text in ((a, '"one"'), (b, result), (c, '"three"')):
+        ended = Ended(job.id, job.attempt, JobState.SUCCEEDED, result=text)
+        finisher.put(Outcome(worker_id, job, ended, 0.0))
+    async with running(finisher):
+        await finisher.drain()
+
+    assert bench.jobs("state, result") == [
+        ("succeeded", "one"),
+        ("succeeded", None),
+        ("succeeded", "three"),
+    ]
+    assert bench.jobs("error")[1].startswith(f"the result was not stored: {reason}")
+    assert [event.job_id for event in bench.events.of(JobFinished)] == [a.id, b.id, c.id]
+    assert bench.events.of(FinishRefused) == bench.events.of(LoopFailed) == []
+
+
+async def test_a_failure_that_cannot_be_stored_is_the_jobs_last(
+    bench: Bench, claims: Claims
+) -> None:
+    worker_id, (a, b) = await claimed(bench, claims, 2)
+    finisher = Finisher(claims, bench.events, lambda _: None)
+
+    for job, error in ((a, "boom"), (b, "\0")):
+        ended = Ended(job.id, job.attempt, JobState.FAILED, error, 60.0)
+        finisher.put(Outcome(worker_id, job, ended, 0.0))
+    async with running(finisher):
+        await finisher.drain()
+
+    assert bench.jobs() == ["failed", "dead"]
+    assert bench.jobs("error")[1].startswith("the outcome was not stored: ")
+
+
+async def test_what_comes_after_the_rest_was_given_up_is_not_waited_for(
+    bench: Bench, claims: Claims
+) -> None:
+    worker_id, (job,) = await claimed(bench, claims, 1)
+    finisher = Finisher(claims, bench.events, lambda _: None)
+
+    finisher.abandon()
+    finisher.put(success(worker_id, job))
+    await finisher.drain()
+
+    assert finisher.held() == [success(worker_id, job)]

@@ -314,13 +314,21 @@ async def test_jobs_cut_short_by_a_stop_are_given_back_without_an_attempt(bench:
         seen.append(current_job().cancelled.wait(30))
         raise RuntimeError("stopped half-way")
 
-    await bench.app.enqueue_many([NewJob(name, expires_in=60) for name in ("loop", "thread")])
+    @bench.app.job("client")
+    async def translates() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("cut off") from None
+
+    names = ("loop", "thread", "client")
+    await bench.app.enqueue_many([NewJob(name, expires_in=60) for name in names])
     async with bench.working(patience=0.0):
-        await bench.events.until(SlotsUsed, where=lambda event: event.busy == 2)
+        await bench.events.until(SlotsUsed, where=lambda event: event.busy == 3)
 
     assert seen == [True]
     # They were started in time: nothing of theirs expires any more.
-    assert bench.jobs("state, attempt, expires_at") == [("available", 0, None)] * 2
+    assert bench.jobs("state, attempt, expires_at") == [("available", 0, None)] * 3
     assert bench.events.of(JobFinished) == []
 
 
@@ -413,3 +421,20 @@ async def _expel(bench: Bench) -> None:
     async with bench.database.transaction() as connection:
         await connection.execute("DELETE FROM pillars.members WHERE id = %s", (lost,))
         assert await rescue(connection, [lost]) == (1, [])
+
+
+async def test_snoozes_of_whole_seconds_and_failures_are_written_together(bench: Bench) -> None:
+    @bench.app.job("busy")
+    async def busy() -> NoReturn:
+        raise Snooze(60)
+
+    @bench.app.job("fragile")
+    async def fragile() -> NoReturn:
+        raise ValueError("boom")
+
+    await bench.app.enqueue_many([NewJob("busy"), NewJob("fragile"), NewJob("unknown")])
+    async with bench.working():
+        await bench.events.until(JobFinished, count=3)
+
+    assert bench.jobs() == ["available", "failed", "available"]
+    assert bench.events.of(LoopRecovered) == []

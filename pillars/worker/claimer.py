@@ -136,7 +136,6 @@ class Claimer:
         if worker_id is None:
             return _jittered(POLL)
         self._woken = False
-        searching = await self._recover_lost_claims(worker_id)
         wanted = self._wanted()
         if wanted > 0:
             delay = await self._claim(worker_id, wanted)
@@ -144,7 +143,9 @@ class Claimer:
             self._more, delay = True, POLL
             self._give_back_what_waits()
         self._completed()
-        return 0.0 if searching else min(delay, _jittered(POLL))
+        if await self._recover_lost_claims(worker_id):
+            return 0.0
+        return min(delay, _jittered(POLL))
 
     def _wanted(self) -> int:
         ahead = int(self._jobs_per_second() * PREFETCH)
@@ -203,7 +204,7 @@ class Claimer:
     async def _recover_lost_claims(self, worker_id: UUID) -> bool:
         """Give back what a claim took whose answer never came: by the table we run it.
 
-        A page at a time, with a claim after each; tells whether there are more.
+        A page at a time, after a claim each; tells whether to go on at once.
         """
         began = self._clock.monotonic()
         if not self._suspicions or began < self._suspicions[0]:
@@ -213,7 +214,7 @@ class Claimer:
                 worker_id, self._known(), self._searched
             )
         except Exception:
-            # It may take too long each time, and claims must go on.
+            # It may take too long each time; claims go on meanwhile.
             now = self._clock.monotonic()
             self._suspicions[0] = now + 2 * (now - began)
             raise
@@ -222,7 +223,7 @@ class Claimer:
             self._suspicions.pop(0)
         if count:
             self._emit(JobsReturned(count))
-        return bool(places)
+        return bool(places) or count > 0
 
     def _known(self) -> list[JobId]:
         # The queue's entries cannot be looked at; one turn of it leaves them as they were.

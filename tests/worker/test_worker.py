@@ -14,14 +14,17 @@ from pillars.ground.events import (
     JobFinished,
     JobsClaimed,
     JobsReturned,
+    LoopFailed,
     LoopRecovered,
     SlotsUsed,
 )
+from pillars.queue.claims import Claims
 from pillars.queue.upkeep import rescue
 from tests.helpers import FakeClock, until_one_waits_for_a_lock
 
 if TYPE_CHECKING:
     import psycopg
+    import pytest
 
     from tests.worker.conftest import Bench
 
@@ -438,3 +441,19 @@ async def test_snoozes_of_whole_seconds_and_failures_are_written_together(bench:
 
     assert bench.jobs() == ["available", "failed", "available"]
     assert bench.events.of(LoopRecovered) == []
+
+
+async def test_while_lost_claims_cannot_be_looked_for_others_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    monkeypatch.setattr(Claims, "give_back_others", fail)
+    await bench.app.enqueue("noop")
+    async with bench.working() as worker:
+        worker._claimer._suspicions = [0.0]
+        await bench.events.until(JobFinished)
+        await bench.events.until(LoopFailed)
+
+    assert bench.jobs() == ["succeeded"]

@@ -229,8 +229,15 @@ async def test_who_waits_for_the_pool_is_served_though_it_had_given_up_connectin
 
     pool = logging.getLogger("psycopg.pool")
     pool.addHandler(ear := Ear())
+    # There is a pool only once the database was reached.
+    assert await database.fetch(statement("SELECT 1")) == [(1,)]
     with psycopg.connect(postgres.reveal(), autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {sql.info.dbname} ALLOW_CONNECTIONS false")
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE application_name = %s AND datname = %s",
+            (database.name, sql.info.dbname),
+        )
         waiting = asyncio.create_task(database.fetch(statement("SELECT 1")))
         await gave_up.wait()
         admin.execute(f"ALTER DATABASE {sql.info.dbname} ALLOW_CONNECTIONS true")

@@ -139,6 +139,10 @@ def without(number: int) -> list[Job]:
     return [each for each in GOOD.jobs if each.id != number]
 
 
+def runs_without(number: int) -> list[Run]:
+    return [each for each in GOOD.runs if each.job_id != number]
+
+
 def changed(number: int, **fields: object) -> list[Job]:
     return [
         replace(each, **fields) if each.id == number else each  # type: ignore[arg-type]
@@ -250,7 +254,7 @@ def test_a_run_that_went_well_breaks_nothing() -> None:
         pytest.param(each_job_ends_once, {"jobs": changed(20, state="dead")}, id="a job given up"),
         pytest.param(
             each_job_ends_once,
-            {"runs": [each for each in GOOD.runs if each.job_id != 20]},
+            {"runs": runs_without(20)},
             id="a success that never ran",
         ),
         pytest.param(
@@ -444,11 +448,10 @@ def again(at: float, rescues: int = 1, **more: object) -> Evidence:
     runs = [Run(20, attempt, 1, EPOCH + 3.4, None) for attempt in range(1, rescues + 1)]
     last = Run(20, rescues + 1, 2, EPOCH + at, EPOCH + at + 1)
     ended = replace(mended, finished_at=EPOCH + at + 1)
-    others = [each for each in GOOD.runs if each.job_id != 20]
     return replace(
         GOOD,
         jobs=[*without(20), ended],
-        runs=[*others, *runs, last],
+        runs=[*runs_without(20), *runs, last],
         lines=lines,
         deeds=[Deed("kill-worker", EPOCH + 3.5, EPOCH + 9, ("worker-1.1",))],
         **more,  # type: ignore[arg-type]
@@ -506,6 +509,35 @@ def test_a_further_attempt_follows_one_that_failed(outcome: str) -> None:
     )
 
     assert (not each_job_ends_once(doctored).violations) == (outcome == "failed")
+
+
+@pytest.mark.parametrize(("told", "explained"), [(4, True), (30, False)])
+def test_an_attempt_that_failed_before_its_handler_began_may_be_told_by_number_alone(
+    told: float, explained: bool
+) -> None:
+    doctored = replace(
+        GOOD,
+        jobs=changed(20, attempt=2, answered=2, finished_at=EPOCH + 4.6),
+        runs=[*runs_without(20), Run(20, 2, 1, EPOCH + 4.5, EPOCH + 4.6)],
+        lines=[*GOOD.lines, line("JobsFinished", told, outcome="failed", count=15)],
+    )
+
+    assert (not each_job_ends_once(doctored).violations) == explained
+
+
+@pytest.mark.parametrize(("told", "explained"), [(5.0, True), (30, False)])
+def test_who_rescues_the_jobs_of_a_worker_may_tell_of_it_when_they_have_run(
+    told: float, explained: bool
+) -> None:
+    lost_worker = line("MemberExpelled", told, member_id="w", member_name="w", member_role="worker")
+    doctored = replace(
+        GOOD,
+        jobs=changed(20, attempt=2, answered=2, rescues=1, finished_at=EPOCH + 4.6),
+        runs=[*GOOD.runs, Run(20, 2, 1, EPOCH + 4.5, EPOCH + 4.6)],
+        lines=[*GOOD.lines, lost_worker],
+    )
+
+    assert (not each_job_ends_once(doctored).violations) == explained
 
 
 @pytest.mark.parametrize(
@@ -640,7 +672,7 @@ def test_what_was_acknowledged_may_be_gone_only_if_the_primary_took_it_along(
     doctored = replace(
         GOOD,
         jobs=without(20),
-        runs=[each for each in GOOD.runs if each.job_id != 20],
+        runs=runs_without(20),
         acknowledged={20: EPOCH + after},
         deeds=[*GOOD.deeds, LOST],
     )

@@ -25,6 +25,8 @@ _CRASHES = ("db-restart", "db-down", "promote")
 # at once when it can.
 _HINDER = (*AWAY, "hog", "slow")
 _AFTERMATH = 3.0
+# A worker's jobs go back with it; who expelled it tells that after its commit.
+_TOLD_WITHIN = 2.0
 _LOSSES = {"MemberExpelled", "MembershipLost", "MemberLeft"}
 
 
@@ -59,17 +61,17 @@ class Attempts:
     def check(self, job: Job, runs: Sequence[Run], verdict: Verdict) -> None:
         """Hold a job of several attempts to their causes."""
         runs = sorted(runs, key=lambda run: run.began)
-        began = runs[0].began if runs else job.run_at
+        # An attempt that failed before its handler could leave a row is not among the runs.
+        first = min([job.created_at, job.run_at, *(run.began for run in runs)])
         last = self._evidence.until if job.finished_at is None else job.finished_at
         causes = sum((job.id, attempt) in self._failed for attempt in range(1, job.attempt))
         failures = job.attempt - 1 - job.rescues
         verdict.require(
-            failures <= causes or self._may_be_untold(began, last),
+            failures <= causes or self._may_be_untold(first, last),
             f"job {job.id} {job.type} made {job.attempt} attempts: {job.rescues} were lost and "
             f"{causes} failed",
         )
-        first = min(began, job.created_at)
-        lost = sum(first <= at <= last for at in self._all_losses)
+        lost = sum(first <= at <= last + _TOLD_WITHIN for at in self._all_losses)
         verdict.require(
             job.rescues <= lost,
             f"job {job.id} {job.type} was rescued {job.rescues} times, and {lost} workers lost",

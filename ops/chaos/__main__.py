@@ -24,7 +24,11 @@ from ops.chaos.lateness import figures, picture
 from ops.chaos.report import as_json, as_markdown, doc, show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ops.chaos.evidence import Evidence
+    from ops.chaos.invariants.verdict import Verdict
+    from ops.chaos.lateness import Figures
 
 
 def main() -> int:
@@ -56,7 +60,13 @@ def main() -> int:
         Path(arguments.markdown).write_text(as_markdown(verdicts, late))
     if arguments.picture:
         Path(arguments.picture).write_text(picture(evidence) + "\n")
-    return 1 if any(verdict.violations for verdict in verdicts) else 0
+    return exit_code(verdicts, late if arguments.hold_goals else ())
+
+
+def exit_code(verdicts: Sequence[Verdict], goals: Sequence[Figures]) -> int:
+    """Return 1 if an invariant is broken or a goal missed."""
+    broken = any(verdict.violations for verdict in verdicts)
+    return 1 if broken or not all(each.reached for each in goals) else 0
 
 
 def _plan() -> tuple[Plan, argparse.Namespace]:
@@ -92,6 +102,9 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--json", metavar="FILE", help="write the verdicts and figures")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables of the README")
     parser.add_argument("--picture", metavar="FILE", help="write an SVG of lateness over time")
+    parser.add_argument(
+        "--hold-goals", action="store_true", help="exit with 1 also if a goal of lateness is missed"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and evidence there")
     arguments = parser.parse_args()
     asked = arguments.faults.split(",") if arguments.faults else list(FAULTS)

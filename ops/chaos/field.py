@@ -72,10 +72,12 @@ class Field:
         fault: str,
         since: float,
         harmed: Sequence[str] = (),
+        until: float | None = None,
         forgets: tuple[float, float] | None = None,
     ) -> None:
-        """Note a deed that is over now."""
-        self.deeds.append(Deed(fault, since, time.time(), tuple(harmed), forgets, self.lane))
+        """Note a deed that is over: since then, or now."""
+        until = time.time() if until is None else until
+        self.deeds.append(Deed(fault, since, until, tuple(harmed), forgets, self.lane))
 
     async def in_force(self, when: str) -> None:
         """Wait until the latest files are in force; that they never were is noted."""

@@ -108,8 +108,12 @@ class Pair:
         send_signal([sender], signal.SIGSTOP)
         await asyncio.sleep(seconds)
 
-    async def lose_primary(self) -> float:
-        """Kill the primary's every process at once and promote the standby; return when it died."""
+    async def lose_primary(self) -> tuple[float, float]:
+        """Kill the primary's every process at once and promote the standby.
+
+        Returns:
+            when the primary was dead, and when there was one again.
+        """
         # The postmaster first: from then on there are no new sessions.
         send_signal(self.sessions()[:1], signal.SIGSTOP)
         send_signal(self.sessions(), signal.SIGKILL)
@@ -117,8 +121,9 @@ class Pair:
         self._primary, self._other = self._other, self._primary
         await asyncio.to_thread(self._primary.promote)
         self._open_door()
+        promoted = time.time()
         await asyncio.to_thread(self._other.forget)
-        return died
+        return died, promoted
 
     async def _sender(self, *, synchronous: bool) -> int:
         rows = await self._ask(_FOLLOWS, params=("sync" if synchronous else "async",))

@@ -82,6 +82,14 @@ def show(
         )
     console.print(table)
     console.print("; ".join(f"{what}: {count:,}" for what, count in provoked(evidence).items()))
+    if undone := not_done(plan, evidence):
+        console.print(f"not done, for the time was over: {', '.join(undone)}")
+
+
+def not_done(plan: Plan, evidence: Evidence) -> list[str]:
+    """Return the faults that were asked for and whose turn never came."""
+    done = {deed.fault for deed in evidence.deeds}
+    return [fault for fault in plan.faults if fault not in done]
 
 
 def as_json(
@@ -95,6 +103,7 @@ def as_json(
         "invariants": [asdict(verdict) for verdict in verdicts],
         "lateness": [asdict(each) for each in late],
         "deeds": [asdict(deed) for deed in evidence.deeds],
+        "not_done": not_done(plan, evidence),
         "provoked": provoked(evidence),
         "longest_pin": max((pin.seconds for pin in evidence.pins), default=0.0),
         "most_sessions": max((count for _, count in evidence.sessions), default=0),

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ops.chaos.__main__ import exit_code
 from ops.chaos.evidence import Deed
 from ops.chaos.faults import FAULTS, LANES
 from ops.chaos.field import deck
 from ops.chaos.lateness import SEVERAL, SEVERAL_OUTAGES, STEADY, figures, ticks_of
+from ops.chaos.invariants.verdict import Verdict
 from ops.chaos.load import Load
 from tests.ops.test_nemesis_invariants import EPOCH, GOOD, job
 
@@ -112,3 +114,15 @@ def test_each_fault_has_a_lane_and_is_done_as_often_as_the_others() -> None:
     cards = [card for card, _ in islice(deck(random.Random(1), list("abc"), (0, 1)), 9)]  # noqa: S311
     assert sorted(cards) == sorted("abc" * 3)
     assert list(islice(deck(random.Random(1), [], (0, 1)), 1)) == []  # noqa: S311
+
+
+@pytest.mark.parametrize(("late", "code"), [(0.0, 0), (0.5, 1)])
+def test_a_goal_that_is_missed_fails_a_run_that_is_held_to_its_goals(
+    late: float, code: int
+) -> None:
+    assert exit_code([], figures(ran(KILL, late=late))) == code
+
+
+@pytest.mark.parametrize(("violations", "code"), [([], 0), (["it broke"], 1)])
+def test_an_invariant_that_is_broken_fails_every_run(violations: list[str], code: int) -> None:
+    assert exit_code([Verdict("I1", "it holds", 1, violations)], []) == code

@@ -84,8 +84,8 @@ async def promote_sync(ground: Field) -> None:
     await ground.server.follow(synchronous=True)
     await ground.wait(0.5, 2.0)
     since = time.time()
-    await ground.server.lose_primary()
-    ground.did("promote-sync", since)
+    _, promoted = await ground.server.lose_primary()
+    ground.did("promote-sync", since, until=promoted)
 
 
 async def promote_async(ground: Field) -> None:
@@ -98,8 +98,8 @@ async def promote_async(ground: Field) -> None:
         ground.files.write()
         await lagging
         # What is committed until the last process of the primary is dead is lost as well.
-        lost = await ground.server.lose_primary()
-        ground.did("promote-async", since, forgets=(since, lost))
+        lost, promoted = await ground.server.lose_primary()
+        ground.did("promote-async", since, until=promoted, forgets=(since, lost))
         # A database that forgot them must be told again.
         await ground.in_force("after a promotion")
 

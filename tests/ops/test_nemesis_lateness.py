@@ -13,8 +13,8 @@ from ops.chaos.__main__ import exit_code
 from ops.chaos.evidence import Deed
 from ops.chaos.faults import FAULTS, LANES
 from ops.chaos.field import deck
-from ops.chaos.lateness import SEVERAL, SEVERAL_OUTAGES, STEADY, figures, ticks_of
 from ops.chaos.invariants.verdict import Verdict
+from ops.chaos.lateness import SEVERAL, SEVERAL_OUTAGES, STEADY, figures, ticks_of
 from ops.chaos.load import Load
 from tests.ops.test_nemesis_invariants import EPOCH, GOOD, job
 

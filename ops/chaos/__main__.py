@@ -8,14 +8,13 @@ import json
 import logging
 import random
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ops.chaos import pooler
+from ops.chaos import kept, pooler
 from ops.chaos.arena import NemesisError, Plan, run
 from ops.chaos.broken import BREAKS, UNSHARED
 from ops.chaos.faults import FAULTS, NEED_MEMBERS, missing
@@ -37,19 +36,17 @@ def main() -> int:
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     plan, arguments = _plan()
     console = Console(stderr=True)
-    console.print(
-        f"seed {plan.seed}: {plan.seconds:g} s, {plan.crons} crons, {plan.workers} workers, "
-        f"{plan.schedules} schedules"
-    )
     try:
-        evidence = _run(plan, console)
+        if arguments.judge is not None:
+            plan, evidence = kept.read(arguments.judge)
+        else:
+            evidence = _run(plan, console)
     except NemesisError as error:
         console.print(str(error), markup=False)
         return 1
     # Before it is judged: a run of an hour is not to be lost with a mistake of its judge.
-    if plan.keep is not None:
-        kept = json.dumps(asdict(evidence), default=list)
-        (plan.keep / "evidence.json").write_text(kept + "\n")
+    if plan.keep is not None and arguments.judge is None:
+        kept.keep(plan.keep, plan, evidence)
     verdicts, late = judge(evidence), figures(evidence)
     show(plan, evidence, verdicts, late)
     if arguments.json:
@@ -106,6 +103,9 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
         "--hold-goals", action="store_true", help="exit with 1 also if a goal of lateness is missed"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and evidence there")
+    parser.add_argument(
+        "--judge", type=Path, metavar="DIR", help="run nothing: judge what was kept there once more"
+    )
     arguments = parser.parse_args()
     asked = arguments.faults.split(",") if arguments.faults else list(FAULTS)
     for given, known, what in (
@@ -147,6 +147,10 @@ def _plan() -> tuple[Plan, argparse.Namespace]:
 
 
 def _run(plan: Plan, console: Console) -> Evidence:
+    console.print(
+        f"seed {plan.seed}: {plan.seconds:g} s, {plan.crons} crons, {plan.workers} workers, "
+        f"{plan.schedules} schedules"
+    )
     columns = (TextColumn("{task.description:20}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=1.0)

@@ -173,7 +173,7 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
         owners = tuple(owner for (owner,) in sql.execute(_OWNERS).fetchall())
         ring = gathered.Ring(owners, frozenset(cron for (cron,) in sql.execute(_CRONS).fetchall()))
         rows = gathered.read_rows(sql)
-    looking.cancel()
+    unsettled += [*await _ended([looking]), *witness.refused]
     tell("stopping", 1.0)
     await crew.stop(crew.alive())
 
@@ -202,24 +202,28 @@ async def _fight(plan: Plan, field: Field, witness: Witness, tell: Tell) -> gath
             rows=rows,
             processes=len(names),
             exits=crew.exits,
-            unsettled=unsettled,
+            unsettled=tuple(unsettled),
             membership=plan.membership,
         )
 
 
 async def _harm(plan: Plan, field: Field, witness: Witness, tell: Tell) -> None:
     verbs = (witness.trickle(), witness.edit(), witness.reload(), witness.backfill())
-    background = [asyncio.create_task(work) for work in (verbs)]
+    background = [asyncio.create_task(verb) for verb in verbs]
     if plan.together:
         lanes = sorted(set(LANES.values()))
         await asyncio.gather(*(_harm_lane(plan, field, lane, tell) for lane in lanes))
     else:
         await _harm_lane(plan, field, "", tell)
-    for task in background:
+    field.unsettled += await _ended(background)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> list[str]:
+    """Cancel what goes on until then; return what had ended before its time."""
+    for task in tasks:
         task.cancel()
-    for found in await asyncio.gather(*background, return_exceptions=True):
-        if isinstance(found, Exception):
-            raise found
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    return [f"the witness went on: {each!r}" for each in found if isinstance(each, Exception)]
 
 
 async def _harm_lane(plan: Plan, field: Field, lane: str, tell: Tell) -> None:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import aiohttp
@@ -42,6 +43,13 @@ LOOK_EVERY = 0.5
 _MEMORY_EVERY = 4
 _PATIENCE = aiohttp.ClientTimeout(total=5)
 _WORTH_NOTING = 0.1
+# What passes with the trouble that a fault made; all else is no answer to a verb that is in order.
+_PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    TimeoutError,
+)
 NOW: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _ENQUEUE: dict[str, LiteralString] = {
     "plain": "SELECT pillars.enqueue('nemesis.step')",
@@ -80,6 +88,7 @@ class Witness:
         self.memory: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
         self.sessions: list[tuple[float, int]] = []
         self.pins: list[Pin] = []
+        self.refused: list[str] = []
 
     async def trickle(self) -> None:
         """Enqueue jobs of all kinds, a few a second; note those that were acknowledged."""
@@ -155,10 +164,13 @@ class Witness:
         for (url,) in await self._ask(_SERVER):
             with suppress(aiohttp.ClientError, TimeoutError):
                 async with (
-                    aiohttp.ClientSession(timeout=_PATIENCE, raise_for_status=True) as session,
+                    aiohttp.ClientSession(timeout=_PATIENCE) as session,
                     session.post(f"{url}/api/v1/jobs", json={"type": "nemesis.step"}) as answer,
                 ):
-                    return [(job_id,) for job_id in (await answer.json())["ids"]]
+                    if answer.ok:
+                        return [(job_id,) for job_id in (await answer.json())["ids"]]
+                    if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                        self.refused.append(f"a job was taken over HTTP: {answer.status}")
         return []
 
     async def _now(self) -> float:
@@ -185,7 +197,7 @@ async def _until_done(verb: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await verb()
-        except (psycopg.Error, TimeoutError):
+        except _PASSING:
             await asyncio.sleep(LOOK_EVERY)
         else:
             return

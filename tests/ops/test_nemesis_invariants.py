@@ -540,6 +540,36 @@ def test_who_rescues_the_jobs_of_a_worker_may_tell_of_it_when_they_have_run(
     assert (not each_job_ends_once(doctored).violations) == explained
 
 
+SUCCEEDED = line("JobFinished", 3.6, "info", job_id=20, attempt=1, outcome="succeeded")
+
+
+@pytest.mark.parametrize(
+    ("fields", "deeds", "final"),
+    [
+        ({}, [], True),
+        ({"state": "failed"}, [], False),
+        ({"attempt": 2, "answered": 2}, [], False),
+        # It was of a job of that id which is gone with the primary; this one was enqueued later.
+        (
+            {"run_at": EPOCH + 20, "finished_at": EPOCH + 21, "state": "cancelled"},
+            [Deed("promote-async", EPOCH + 2, EPOCH + 5, forgets=(EPOCH + 2, EPOCH + 4))],
+            True,
+        ),
+        ({"run_at": EPOCH + 20, "finished_at": EPOCH + 21, "state": "cancelled"}, [], False),
+    ],
+)
+def test_what_a_worker_told_to_have_succeeded_stays_so(
+    fields: dict[str, object], deeds: list[Deed], final: bool
+) -> None:
+    runs = runs_without(20) if "run_at" in fields else GOOD.runs
+    lines = [*GOOD.lines, SUCCEEDED]
+    doctored = replace(GOOD, jobs=changed(20, **fields), runs=runs, lines=lines, deeds=deeds)
+
+    found = each_job_ends_once(doctored).violations
+
+    assert any("told to have succeeded" in violation for violation in found) != final
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

@@ -20,6 +20,8 @@ UNIQUE_SLACK = 1.0
 # An answer is noted as long after the commit as its asker waits at most; meanwhile the primary may
 # be lost.
 STAMPED_WITHIN = 5.0
+# A result is told after its commit.
+_TOLD_WITHIN = 1.0
 
 
 def each_job_ends_once(evidence: Evidence) -> Verdict:
@@ -31,7 +33,7 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
     runs: defaultdict[int, list[Run]] = defaultdict(list)
     for run in evidence.runs:
         runs[run.job_id].append(run)
-    attempts, forgets = Attempts(evidence), evidence.forgets()
+    attempts, forgets, told = Attempts(evidence), evidence.forgets(), _told(evidence)
     known = {job.id for job in evidence.jobs}
     for job_id, at in evidence.acknowledged.items():
         verdict.require(
@@ -48,6 +50,12 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
             continue
         if job.attempt > 1 or job.rescues or len(made) > 1:
             attempts.check(job, made, verdict)
+        if job.id in told:
+            verdict.require(
+                (job.state, job.attempt) == ("succeeded", told[job.id]),
+                f"job {job.id} was told to have succeeded at attempt {told[job.id]}, and is "
+                f"{job.state} at attempt {job.attempt}",
+            )
         if job.state == "succeeded":
             last = [run for run in made if run.attempt == job.attempt]
             whole = any(run.ended is not None for run in last)
@@ -60,6 +68,20 @@ def each_job_ends_once(evidence: Evidence) -> Verdict:
     _check_unique_keys(evidence, verdict)
     _check_concurrency(evidence, runs, verdict)
     return verdict
+
+
+def _told(evidence: Evidence) -> dict[int, int]:
+    """Return the attempts at which workers told that jobs had succeeded, which they tell for good.
+
+    A primary that was lost may have taken some along, and their ids are given again.
+    """
+    return {
+        line.fields["job_id"]: line.fields["attempt"]
+        for line in evidence.lines
+        if line.event == "JobFinished"
+        and line.fields["outcome"] == "succeeded"
+        and not evidence.forgotten(line.at - _TOLD_WITHIN, line.at)
+    }
 
 
 def _half_forgotten(job: Job, runs: Sequence[Run], forgets: Sequence[tuple[float, float]]) -> bool:

@@ -34,7 +34,7 @@ def add_schedules(commands: Commands[argparse.ArgumentParser]) -> None:
     apply = command(verbs, "apply", "files:apply", "apply the files now, whatever is in force")
     spread = command(verbs, "spread", "spread:show_spread", "show in which minutes jobs start")
     spread.add_argument(
-        "--date", type=day, metavar="YYYY-MM-DD", help="default: 24 hours from this one on"
+        "--date", type=day, metavar="YYYY-MM-DD", help="default: 24 hours from this hour on"
     )
     spread.add_argument("--timezone", default="UTC", metavar="ZONE", help="of day and hours")
     spread.add_argument(

@@ -101,7 +101,7 @@ async def remove(
     unwritten: bool = False,
     now: datetime | None = None,
 ) -> None:
-    """Delete a schedule; one that a file still holds comes back with the file's next change.
+    """Delete a schedule; one that a file still holds comes back when a changed set is applied.
 
     Args:
         database: holds the schedule.

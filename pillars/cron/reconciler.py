@@ -11,8 +11,8 @@ records its digest; replicas that hold the same files find the digest in force a
   roll-back works. What came into force within a lease counts as held. The latest 10,000 sets are
   on record: one from before them counts as new.
 - PILLARS_SCHEDULES_REVISION, where set, orders the sets outright.
-- A directory that is empty, missing or faulty changes nothing. Only where no file was ever applied
-  may the set be that of the code alone.
+- A directory that is empty, missing or faulty changes nothing. Only where no schedule of a file is
+  in force may the set be that of the code alone.
 - A replica without the application applies nothing while schedules in code are in force: it knows
   half of the set. So crons with and without it never undo each other's work.
 - A database that forgot a set, as a standby does that is promoted without the last moments, is told

@@ -393,7 +393,7 @@ class JobsFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobLost(Event):
-    """A job was lost with so many workers that it is dead; told by who expelled the last one."""
+    """A job was lost with so many workers that it is dead; told by who finds it."""
 
     job_id: int
     type: str
@@ -427,7 +427,7 @@ class FinishRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobsReturned(Event):
-    """Claimed jobs that were not started went back to the queue."""
+    """Claimed jobs went back to the queue: they were not started, or cut short by a stop."""
 
     count: int
 

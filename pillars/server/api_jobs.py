@@ -170,7 +170,7 @@ OPERATIONS = (
         "POST",
         f"{_JOBS}/{{id}}/cancel",
         "cancelJob",
-        "Cancel a job that waits",
+        "Cancel a job that waits, or ask the worker of one that runs to stop it",
         cancel_job,
         answer=_RECORD,
         body=Body.of(_REASON, required=False),

@@ -110,7 +110,7 @@ METRICS: tuple[Metric, ...] = (
         Kind.GAUGE,
         (),
         _CRON,
-        "Schedules whose tick was overdue at the end of the last pass of this process.",
+        "Schedules that the last pass of this process found more than a second overdue.",
     ),
     Metric(
         "pillars_schedules_overdue_seconds",
@@ -213,7 +213,7 @@ METRICS: tuple[Metric, ...] = (
         _ALL,
         "Attempts that ended, by outcome: succeeded, failed (to be retried), dead, cancelled, "
         "snoozed, unknown (its type, here: put back); jobs that die of lost workers are counted by "
-        "whoever expelled the last one.",
+        "whoever finds them.",
     ),
     Metric(
         "pillars_job_duration_seconds",
@@ -253,7 +253,8 @@ METRICS: tuple[Metric, ...] = (
         Kind.GAUGE,
         ("queue",),
         _SERVER,
-        "How long the oldest job that is due has been waiting.",
+        "How long the oldest job that is due has been waiting; those parked behind their "
+        "concurrency key do not count.",
         database_wide=True,
     ),
     # ---- server

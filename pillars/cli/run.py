@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "pillars.example:app"
 # Seconds for what an application has left running, once all of ours is done.
-_LAST_MOMENT = 2.0
+_LAST_MOMENT = 1.0
 
 
 def up(arguments: argparse.Namespace) -> int:

@@ -71,7 +71,8 @@ class Snapshot:
         What cannot be read does not keep the rest from being read.
 
         Raises:
-            psycopg.Error: something could not be read; what was read before stands for MAX_AGE.
+            psycopg.Error, TimeoutError: something could not be read; what was read before stands
+                for MAX_AGE.
         """
         began = self._clock.monotonic()
         failed = None
@@ -80,7 +81,7 @@ class Snapshot:
                 await read()
             except PoolTimeout:
                 raise  # no connection: the others would wait as long for none
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 failed = failed or error
         if failed:
             raise failed

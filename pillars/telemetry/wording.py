@@ -309,7 +309,8 @@ def _finish_refused(event: FinishRefused) -> Words:
 
 
 def _jobs_returned(event: JobsReturned) -> Words:
-    return INFO, f"returned {event.count:,} {plural(event.count, 'job')} that had not started"
+    jobs = f"{event.count:,} {plural(event.count, 'job')}"
+    return INFO, f"returned {jobs} to the queue: not started, or cut short"
 
 
 def _jobs_rescued(event: JobsRescued) -> Words:

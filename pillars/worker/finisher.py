@@ -151,7 +151,7 @@ class Finisher:
         self._batches.pop(0)
         if results:
             self._report(batch, refused)
-        else:
+        elif count:
             self._emit(JobsReturned(count))
         if await self._claims.make_room([outcome.job for outcome in batch]):
             self._retrying(0.0)

@@ -202,6 +202,21 @@ async def test_what_cannot_be_read_does_not_hide_the_rest(
     assert value(metrics, "pillars_db_snapshot_timestamp_seconds") is None
 
 
+async def test_what_takes_too_long_to_read_does_not_hide_the_rest(
+    metrics: Metrics, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def too_long() -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(snapshot, "_read_overdue", too_long)
+
+    with pytest.raises(TimeoutError):
+        await snapshot.step()
+
+    assert value(metrics, "pillars_db_oldest_xmin_age_seconds") == 0
+    assert value(metrics, "pillars_db_snapshot_timestamp_seconds") is None
+
+
 async def test_a_scrape_never_waits_for_the_database(clock: FakeClock, metrics: Metrics) -> None:
     nowhere = Database(Secret("postgresql://127.0.0.1:1/none"), "test", lambda _: None)
     Snapshot(nowhere, metrics, clock, LEASE)

@@ -3,15 +3,20 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     import psycopg
 
     from tests.cli.conftest import Shell
 
-DAILY = """\
+# Both hours are still to come today, or both are over: else the fire of one of them has no pair.
+OLD, NEW = (
+    ("0 6", "0 7") if datetime.now(ZoneInfo("Europe/Berlin")).hour >= 12 else ("0 18", "0 19")
+)
+DAILY = f"""\
 schedules:
-  - {name: daily, cron: "0 6 * * *", timezone: Europe/Berlin, job: log, args: {message: a}}
+  - {{name: daily, cron: "{OLD} * * *", timezone: Europe/Berlin, job: log, args: {{message: a}}}}
 """
 
 
@@ -29,11 +34,11 @@ def with_daily(here: Shell, new: str) -> Shell:
 
 
 def test_another_hour_moves_each_fire(here: Shell) -> None:
-    with_daily(here, DAILY.replace("0 6", "0 7"))
+    with_daily(here, DAILY.replace(OLD, NEW))
 
     told = here.says("schedules", "diff").splitlines()
 
-    assert told[:2] == ["~ daily  a.yaml:2", "    cron: 0 6 * * * -> 0 7 * * *"]
+    assert told[:2] == ["~ daily  a.yaml:2", f"    cron: {OLD} * * * -> {NEW} * * *"]
     assert re.match(r"    7 fires move 1h later in 7 days: \w{3} .* and 4 more", told[2])
 
 
@@ -54,7 +59,7 @@ def test_a_schedule_that_is_switched_off_has_fires_that_vanish(here: Shell) -> N
 
 
 def test_a_paused_schedule_fires_neither_before_nor_after(here: Shell) -> None:
-    with_daily(here, DAILY.replace("0 6", "0 7"))
+    with_daily(here, DAILY.replace(OLD, NEW))
     here.says("schedules", "pause", "daily")
 
     told = change(here, "daily")
@@ -65,13 +70,13 @@ def test_a_paused_schedule_fires_neither_before_nor_after(here: Shell) -> None:
 
 
 def test_the_days_looked_at_can_be_chosen(here: Shell) -> None:
-    with_daily(here, DAILY.replace("0 6", "0 7"))
+    with_daily(here, DAILY.replace(OLD, NEW))
 
     assert change(here, "daily", "--days", "30")["fires"]["move"]["count"] == 30
 
 
 def test_the_days_on_which_clocks_change_are_flagged(here: Shell) -> None:
-    with_daily(here, DAILY.replace("0 6", "30 2"))
+    with_daily(here, DAILY.replace(OLD, "30 2"))
 
     told = change(here, "daily", "--days", "366")
 

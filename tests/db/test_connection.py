@@ -293,7 +293,9 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 async def test_a_connection_that_was_just_used_is_used_again_unasked(
     database: Database,
     checks: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(pillars.db.database, "_TRUSTED_FOR", 3600.0)
     await database.fetch(statement("SELECT 1"))
     checks.clear()
 

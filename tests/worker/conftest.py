@@ -12,7 +12,7 @@ import pytest
 from pillars.app import App
 from pillars.ground.clock import SystemClock
 from pillars.worker.worker import Worker
-from tests.helpers import new_member
+from tests.helpers import PATIENCE, new_member
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,6 +72,13 @@ class Bench:
 
     def _progressed(self) -> None:
         self.passes += 1
+
+
+@pytest.fixture(autouse=True)
+def grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends once it is told to has all the time it takes to end."""
+    for name in ("CUT_GRACE", "WRITE_GRACE"):
+        monkeypatch.setattr(f"pillars.worker.worker.{name}", PATIENCE)
 
 
 @pytest.fixture

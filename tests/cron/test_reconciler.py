@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pillars.cron.files import ScheduleSet
     from pillars.db.database import Database
 
-LEASE = 5.0
+LEASE = 60.0
 OLD, NEW = ("a",), ("a", "b")
 
 
@@ -138,13 +138,13 @@ class Cluster:
         """Let the database have been away for longer than the lease; nobody has beaten again."""
         self.wait()
         self._sql.execute(
-            "UPDATE pillars.members SET heartbeat_at = heartbeat_at - interval '6 seconds'"
+            "UPDATE pillars.members SET heartbeat_at = heartbeat_at - interval '61 seconds'"
         )
 
     def wait(self) -> None:
         """Let more than a lease have passed since a set came into force."""
         self._sql.execute(
-            "UPDATE pillars.schedule_sets SET applied_at = applied_at - interval '6 seconds'"
+            "UPDATE pillars.schedule_sets SET applied_at = applied_at - interval '61 seconds'"
         )
 
     def sets(self) -> list[tuple[str, int]]:

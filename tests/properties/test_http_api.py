@@ -104,6 +104,7 @@ async def send(
         settings=replace(Settings(), api_token=Secret(TOKEN)),
         emit=events,
         ops=(),
+        patience=PATIENCE,
     )
     runner = web.AppRunner(site, shutdown_timeout=1.0)
     await runner.setup()

@@ -15,6 +15,7 @@ from pillars.db.database import Database
 from pillars.ground.settings import Secret, Settings
 from pillars.server.site import build_site
 from pillars.worker.registry import Registry
+from tests.helpers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,7 +59,7 @@ async def start(events: RecordingListener) -> AsyncIterator[Start]:
     async def start(
         database: Database,
         app: SomeApp | None = None,
-        patience: float = 5.0,
+        patience: float = PATIENCE,
         **settings: object,
     ) -> Client:
         site = build_site(

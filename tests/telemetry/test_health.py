@@ -8,13 +8,19 @@ from pillars.db.database import Database
 from pillars.ground.events import Events, PassCompleted, ProcessStopping
 from pillars.ground.settings import Secret
 from pillars.telemetry.health import DATABASE_CACHE, Check, DatabaseCheck, Health, age_check
-from tests.helpers import FakeClock
+from tests.helpers import PATIENCE, FakeClock
 
 if TYPE_CHECKING:
     from pillars.telemetry.health import Readiness
 
 LEASE = 5.0
 GONE = Secret("postgresql://me:hunter2@127.0.0.1:1/none")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is there is given all the time it takes to answer."""
+    monkeypatch.setattr("pillars.telemetry.health.DATABASE_TIMEOUT", PATIENCE)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 from pillars.db.database import Database
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 TEMPLATE = "pillars_template"
 # A test's data is worth nothing: no test waits for a disk.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+
+# A machine that stands still for a moment makes no example too slow. On CI, where hypothesis says
+# so itself, the examples are always the same.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pillars.queue.jobs import NewJob
 
 E = TypeVar("E")
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def new_member(sql: psycopg.Connection[Any]) -> UUID:

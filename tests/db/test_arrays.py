@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Half surrogate pairs and NUL are no text to PostgreSQL.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 ON_ONE_DATABASE = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 class Prometheus:

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from pillars.ground.settings import Secret
 
 
-@pytest.mark.timeout(300)
 def test_the_benchmarks_run_and_write_down_every_round(tmp_path: Path) -> None:
     report = tmp_path / "figures.json"
 
@@ -51,7 +48,6 @@ def test_the_benchmarks_run_and_write_down_every_round(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.timeout(300)
 def test_the_costs_of_a_worker_and_of_an_enqueue_are_told_part_by_part(tmp_path: Path) -> None:
     report = tmp_path / "figures.json"
 
@@ -85,7 +81,6 @@ def test_a_benchmark_that_does_not_exist_is_named_with_those_that_do() -> None:
     assert "there is no benchmark 'wrk': choose of enqueue, work" in done.stderr
 
 
-@pytest.mark.timeout(300)
 def test_a_database_that_is_named_lends_its_server_and_keeps_its_own_jobs(
     dsn: Secret, sql: psycopg.Connection[Any]
 ) -> None:

@@ -42,7 +42,7 @@ async def test_a_child_that_cannot_be_started_for_want_of_resources_is_started_l
 
     # `dsn` ends by itself, with an error: there is no embedded database here.
     supervisor.start([Child("dsn", "child", dict(os.environ), ("--data-dir", "/no/such"))])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await supervisor.asked.wait()
 
     assert [event.loop for event in events.of(LoopFailed)] == ["child"]

@@ -28,7 +28,7 @@ async def main():
     Threads(1, "t").submit(threading.Event().wait)
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
 
     assert done.returncode == 0
 

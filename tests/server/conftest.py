@@ -52,7 +52,7 @@ async def nowhere(events: RecordingListener) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def start(events: RecordingListener) -> AsyncIterator[Start]:
+async def start(events: RecordingListener, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """Start a site over a database of the test's choice."""
     clients: list[Client] = []
 
@@ -70,6 +70,7 @@ async def start(events: RecordingListener) -> AsyncIterator[Start]:
             ops=OPS,
             patience=patience,
         )
+        monkeypatch.setattr("pillars.server.status._PATIENCE", patience)
         client = TestClient(TestServer(site))
         await client.start_server()
         clients.append(client)

@@ -28,7 +28,7 @@ from pillars.server.schedule_bodies import (
     unnamed_schema,
 )
 from pillars.server.site import build_site
-from tests.helpers import until_one_waits_for_a_lock
+from tests.helpers import PATIENCE, until_one_waits_for_a_lock
 from tests.server.conftest import OPS, SomeApp
 
 if TYPE_CHECKING:
@@ -647,7 +647,12 @@ def remote(dsn: Secret) -> Iterator[Remote]:
 
         async def start() -> Client:
             site = build_site(
-                SomeApp(), database=database, settings=Settings(), emit=lambda _: None, ops=OPS
+                SomeApp(),
+                database=database,
+                settings=Settings(),
+                emit=lambda _: None,
+                ops=OPS,
+                patience=PATIENCE,
             )
             client = TestClient(TestServer(site))
             await client.start_server()

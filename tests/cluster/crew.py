@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pillars.ground.settings import Secret
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 LOOK_EVERY = 0.05
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pillars.db.database import Database
     from pillars.ground.settings import Secret
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 APP = """
 from pillars import App
 app = App()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pillars.ground.settings import Secret
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 APP = """
 import asyncio
 import threading

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pillars.ground.settings import Secret
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 ENQUEUE = (
     "SELECT pillars.enqueue('crew.step', jsonb_build_object('seconds', %s::float8)) "
     "FROM generate_series(1, %s)"
@@ -33,7 +33,8 @@ def crew(dsn: Secret, tmp_path: Path, sql: psycopg.Connection[Any]) -> Iterator[
     sql.execute("CREATE TABLE crew (job_id bigint, attempt int)")
     crew = Crew(dsn, tmp_path)
     flags = ("--processes", "2", "--app", "crew_app:app", "--concurrency", "4")
-    crew.start("worker", "w", *flags, PILLARS_LEASE="2")
+    # Longer than a machine may stand still: nobody is to be expelled who was not killed.
+    crew.start("worker", "w", *flags, PILLARS_LEASE="10")
     try:
         eventually("both workers have joined", lambda: names(sql) == ["w#1", "w#2"])
         yield crew
@@ -63,7 +64,7 @@ def alive(pid: int) -> bool:
 def get(sql: psycopg.Connection[Any], path: str) -> tuple[int, str]:
     url = one(sql, "SELECT min(url) FROM pillars.members")
     try:
-        with urllib.request.urlopen(url + path, timeout=10) as response:  # noqa: S310 - our own
+        with urllib.request.urlopen(url + path, timeout=60) as response:  # noqa: S310 - our own
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -77,15 +78,18 @@ def finished(sql: psycopg.Connection[Any]) -> float:
 
 
 def test_they_report_as_one(crew: Crew, sql: psycopg.Connection[Any]) -> None:
-    sql.execute(ENQUEUE, (0.05, 50))
-    eventually("all jobs are counted", lambda: finished(sql) == 50)
+    def both_have_worked() -> bool:
+        sql.execute(ENQUEUE, (0.05, 10))
+        return bool(one(sql, "SELECT count(DISTINCT worker_id) = 2 FROM pillars.jobs"))
+
+    eventually("both have worked", both_have_worked)
+    jobs = one(sql, "SELECT count(*) FROM pillars.jobs")
+    eventually("all jobs are counted", lambda: finished(sql) == jobs)
     eventually("all are ready", lambda: get(sql, "/readyz")[0] == 200)
 
-    workers = one(sql, "SELECT count(DISTINCT worker_id) FROM pillars.jobs")
     checks = json.loads(get(sql, "/readyz")[1])["checks"]
     free = 'pillars_worker_slots{state="free"} 8.0'
 
-    assert workers == 2
     assert one(sql, "SELECT count(DISTINCT url) FROM pillars.members") == 1
     assert set(checks) == {f"w#{n} {check}" for n in (1, 2) for check in ("claim", "database")}
     eventually("all slots are free", lambda: free in get(sql, "/metrics")[1])
@@ -109,7 +113,7 @@ def test_one_that_is_killed_is_started_again_and_its_jobs_are_rescued(
 ) -> None:
     sql.execute(ENQUEUE, (0.05, 20))
     eventually("the first jobs are counted", lambda: finished(sql) == 20)
-    sql.execute(ENQUEUE, (3, 8))
+    sql.execute(ENQUEUE, (10, 8))
     eventually("all slots are busy", lambda: one(sql, "SELECT count(*) FROM crew") == 28)
     killed = one(sql, "SELECT pid FROM pillars.members WHERE name = 'w#1'")
 
@@ -139,5 +143,5 @@ def test_one_that_cannot_start_ends_them_all(dsn: Secret, tmp_path: Path) -> Non
     crew = Crew(dsn, tmp_path)
     crew.start("worker", "w", "--processes", "2", "--app", "no_such_module:app")
 
-    assert crew.processes["w"].wait(60) == 1
+    assert crew.processes["w"].wait(120) == 1
     assert "there is no module 'no_such_module'" in crew.output("w")

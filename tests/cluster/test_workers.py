@@ -110,6 +110,7 @@ def test_a_stop_drains_them_all(crew: Crew, sql: psycopg.Connection[Any]) -> Non
 def test_one_that_is_killed_is_started_again_and_its_jobs_are_rescued(
     crew: Crew,
     sql: psycopg.Connection[Any],
+    tmp_path: Path,
 ) -> None:
     sql.execute(ENQUEUE, (0.05, 20))
     eventually("the first jobs are counted", lambda: finished(sql) == 20)
@@ -117,9 +118,11 @@ def test_one_that_is_killed_is_started_again_and_its_jobs_are_rescued(
     eventually("all slots are busy", lambda: one(sql, "SELECT count(*) FROM crew") == 28)
     killed = one(sql, "SELECT pid FROM pillars.members WHERE name = 'w#1'")
 
+    (tmp_path / "wait").touch()
     os.kill(killed, signal.SIGKILL)
 
     eventually("it is not ready", lambda: get(sql, "/readyz")[0] == 503)
+    (tmp_path / "wait").unlink()
     eventually(
         "another one has taken its place",
         lambda: one(

@@ -19,6 +19,7 @@ import aiohttp
 import psycopg
 
 from ops.chaos.evidence import Pin
+from ops.chaos.invariants.health import SHORTEST_PIN
 from ops.chaos.load import EDITED, PAST, PAST_EVERY
 from pillars.cron.backfill import FASTEST, backfill
 from pillars.cron.life import pause, resume
@@ -42,7 +43,6 @@ _BACKFILLED = 10
 LOOK_EVERY = 0.5
 _MEMORY_EVERY = 4
 _PATIENCE = aiohttp.ClientTimeout(total=5)
-_WORTH_NOTING = 0.1
 # What passes with the trouble that a fault made; all else is no answer to a verb that is in order.
 _PASSING = (
     psycopg.OperationalError,
@@ -69,7 +69,7 @@ _SERVER: LiteralString = (
 _SESSIONS: LiteralString = """
 SELECT application_name, left(query, 60), CASE WHEN backend_xmin IS NOT NULL
     OR backend_xid IS NOT NULL
-    THEN extract(epoch FROM clock_timestamp() - xact_start)::float8 ELSE 0 END
+    THEN coalesce(extract(epoch FROM clock_timestamp() - xact_start)::float8, 0) ELSE 0 END
 FROM pg_stat_activity WHERE application_name LIKE 'pillars %'
 """
 
@@ -156,7 +156,7 @@ class Witness:
         self.pins += [
             Pin(now, application, seconds, " ".join(query.split()))
             for application, query, seconds in rows
-            if seconds > _WORTH_NOTING
+            if seconds > SHORTEST_PIN
         ]
 
     async def _post(self) -> list[tuple[int]]:

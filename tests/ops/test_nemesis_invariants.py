@@ -540,6 +540,27 @@ def test_who_rescues_the_jobs_of_a_worker_may_tell_of_it_when_they_have_run(
     assert (not each_job_ends_once(doctored).violations) == explained
 
 
+@pytest.mark.parametrize(
+    ("looks", "seen", "misread"),
+    [
+        pytest.param([4, 6, 8], [], True, id="no look before saw it"),
+        pytest.param([4, 6, 8], [("pillars cron-1", 6)], False, id="one did"),
+        pytest.param([4, 6, 8], [("pillars cron-2", 6)], True, id="it saw another session"),
+        pytest.param([1, 2], [], False, id="nobody looked meanwhile"),
+    ],
+)
+def test_a_session_that_holds_for_long_is_seen_more_than_once(
+    looks: list[float], seen: list[tuple[str, float]], misread: bool
+) -> None:
+    pins = [
+        *(Pin(EPOCH + at, who, at - 3.0, "SELECT") for who, at in seen),
+        Pin(EPOCH + 9, "pillars cron-1", 6.0, "SELECT"),
+    ]
+    doctored = replace(GOOD, pins=pins, sessions=[(EPOCH + at, 20) for at in (*looks, 9)])
+
+    assert (not nothing_pinned(doctored).violations) == misread
+
+
 SUCCEEDED = line("JobFinished", 3.6, "info", job_id=20, attempt=1, outcome="succeeded")
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from ops.chaos.invariants.verdict import Verdict
 
 if TYPE_CHECKING:
-    from ops.chaos.evidence import Evidence, Line
+    from ops.chaos.evidence import Evidence, Line, Pin
 
 # A session may hold back the oldest transaction for 5 s (the server ends an idle one then); half a
 # second more is the resolution of looking.
 LONGEST_PIN = 5.5
+# Of these a look takes note.
+SHORTEST_PIN = 0.1
 # A cron has 5 links and a listener, a heart with its own, a pool of 4; a worker about as many.
 SESSIONS_OF_A_PROCESS = 12
 # After a fault is made good, processes may tell of it for as long as their time limits last.
@@ -66,8 +68,22 @@ def nothing_pinned(evidence: Evidence) -> Verdict:
         f"{pin.application}: {pin.seconds:.1f} s: {pin.query}"
         for pin in evidence.pins
         if pin.seconds - _stalled(evidence, pin.at - pin.seconds, pin.at) > LONGEST_PIN
+        and not _misread(pin, evidence)
     ]
     return verdict
+
+
+def _misread(pin: Pin, evidence: Evidence) -> bool:
+    """Tell whether a session was seen to hold so long once, and by no look in all that time.
+
+    The view reads what a session holds, and since when it does, at two moments.
+    """
+    since = pin.at - pin.seconds
+    looks = any(since + SHORTEST_PIN < at < pin.at for at, _ in evidence.sessions)
+    seen = any(
+        each.application == pin.application and since < each.at < pin.at for each in evidence.pins
+    )
+    return looks and not seen
 
 
 def nothing_unexpected(evidence: Evidence) -> Verdict:

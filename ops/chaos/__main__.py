@@ -20,7 +20,7 @@ from ops.chaos.broken import BREAKS, UNSHARED
 from ops.chaos.faults import FAULTS, NEED_MEMBERS, missing
 from ops.chaos.invariants import judge
 from ops.chaos.lateness import figures, picture
-from ops.chaos.report import as_json, as_markdown, doc, show
+from ops.chaos.report import as_json, as_markdown, doc, show, where
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,20 +38,21 @@ def main() -> int:
     console = Console(stderr=True)
     try:
         if arguments.judge is not None:
-            plan, evidence = kept.read(arguments.judge)
+            told, plan, evidence = kept.read(arguments.judge)
         else:
             evidence = _run(plan, console)
+            told = where(plan, evidence)
     except NemesisError as error:
         console.print(str(error), markup=False)
         return 1
     # Before it is judged: a run of an hour is not to be lost with a mistake of its judge.
     if plan.keep is not None and arguments.judge is None:
-        kept.keep(plan.keep, plan, evidence)
+        kept.keep(plan.keep, told, plan, evidence)
     verdicts, late = judge(evidence), figures(evidence)
-    show(plan, evidence, verdicts, late)
+    show(told, plan, evidence, verdicts, late)
     if arguments.json:
         Path(arguments.json).write_text(
-            json.dumps(as_json(plan, evidence, verdicts, late), indent=2, default=str) + "\n"
+            json.dumps(as_json(told, plan, evidence, verdicts, late), indent=2, default=str) + "\n"
         )
     if arguments.markdown:
         Path(arguments.markdown).write_text(as_markdown(verdicts, late))

@@ -57,21 +57,21 @@ _FIELDS: dict[str, Callable[[Any], object]] = {
 }
 
 
-def keep(directory: Path, plan: Plan, evidence: Evidence) -> None:
-    """Write what a run was to be, and what it left."""
-    both = {"plan": asdict(plan), "evidence": asdict(evidence)}
-    (directory / FILE).write_text(json.dumps(both, default=_encodable) + "\n")
+def keep(directory: Path, where: str, plan: Plan, evidence: Evidence) -> None:
+    """Write where a run was, what it was to be, and what it left."""
+    run = {"where": where, "plan": asdict(plan), "evidence": asdict(evidence)}
+    (directory / FILE).write_text(json.dumps(run, default=_encodable) + "\n")
 
 
-def read(directory: Path) -> tuple[Plan, Evidence]:
+def read(directory: Path) -> tuple[str, Plan, Evidence]:
     """Return what `keep` wrote.
 
     Raises:
         NemesisError: there is no such file, or it is of another making.
     """
     try:
-        both = json.loads((directory / FILE).read_text())
-        return _plan(both["plan"], directory), _evidence(both["evidence"])
+        run = json.loads((directory / FILE).read_text())
+        return run["where"], _plan(run["plan"], directory), _evidence(run["evidence"])
     except OSError as error:
         raise NemesisError(f"{error}: --keep writes it") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -34,11 +34,15 @@ def doc(fault: object) -> str:
 
 
 def show(
-    plan: Plan, evidence: Evidence, verdicts: Sequence[Verdict], late: Sequence[Figures]
+    where: str,
+    plan: Plan,
+    evidence: Evidence,
+    verdicts: Sequence[Verdict],
+    late: Sequence[Figures],
 ) -> None:
     """Print the verdicts, the figures of each fault, and what was provoked."""
     console = Console(width=None if sys.stdout.isatty() else 132)
-    table = Table(title=_where(plan, evidence), title_justify="left")
+    table = Table(title=where, title_justify="left")
     for name in ("", "invariant", "checked", "violations"):
         table.add_column(name, justify="right" if name in {"checked", "violations"} else "left")
     for verdict in verdicts:
@@ -93,12 +97,16 @@ def not_done(plan: Plan, evidence: Evidence) -> list[str]:
 
 
 def as_json(
-    plan: Plan, evidence: Evidence, verdicts: Sequence[Verdict], late: Sequence[Figures]
+    where: str,
+    plan: Plan,
+    evidence: Evidence,
+    verdicts: Sequence[Verdict],
+    late: Sequence[Figures],
 ) -> dict[str, Any]:
     """Return all of it as plain values."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "where": _where(plan, evidence),
+        "where": where,
         "plan": asdict(plan),
         "invariants": [asdict(verdict) for verdict in verdicts],
         "lateness": [asdict(each) for each in late],
@@ -110,7 +118,8 @@ def as_json(
     }
 
 
-def _where(plan: Plan, evidence: Evidence) -> str:
+def where(plan: Plan, evidence: Evidence) -> str:
+    """Return what a run that has just ended was, and on which machine."""
     pooled = f"PgBouncer ({plan.pooler}), " if plan.pooler else ""
     together = " at once" if plan.together else ""
     rate = per_second(loads(plan.schedules, plan.each_second))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from pathlib import Path
 
 from pillars import App, current_job
 
 app = App()
-# Whoever starts waits for as long as a test wants.
-while Path("wait").exists():
-    threading.Event().wait(0.05)
+# Whoever starts where a test has laid a pipe waits until that opens it.
+if Path("gate").is_fifo():
+    Path("gate").read_bytes()
 
 
 @app.job("crew.step", max_attempts=3)

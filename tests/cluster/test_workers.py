@@ -118,11 +118,12 @@ def test_one_that_is_killed_is_started_again_and_its_jobs_are_rescued(
     eventually("all slots are busy", lambda: one(sql, "SELECT count(*) FROM crew") == 28)
     killed = one(sql, "SELECT pid FROM pillars.members WHERE name = 'w#1'")
 
-    (tmp_path / "wait").touch()
+    os.mkfifo(gate := tmp_path / "gate")
     os.kill(killed, signal.SIGKILL)
 
     eventually("it is not ready", lambda: get(sql, "/readyz")[0] == 503)
-    (tmp_path / "wait").unlink()
+    gate.write_bytes(b"")
+    gate.unlink()
     eventually(
         "another one has taken its place",
         lambda: one(

@@ -53,8 +53,6 @@ def test_no_fault_of_a_short_run_breaks_an_invariant(tmp_path: Path) -> None:
     said = json.loads(report.read_text())
     assert [verdict["name"] for verdict in said["invariants"]] == [f"I{n}" for n in range(1, 9)]
     assert all(verdict["checked"] > 0 for verdict in said["invariants"])
-    done_or_not = {deed["fault"] for deed in said["deeds"]} | set(said["not_done"])
-    assert done_or_not == {"kill-two", "stop-worker-long", "cut", "promote-sync"}
     assert len(said["deeds"]) >= 3
 
 

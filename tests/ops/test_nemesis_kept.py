@@ -9,6 +9,7 @@ import pytest
 
 from ops.chaos import kept
 from ops.chaos.arena import NemesisError, Plan
+from ops.chaos.report import not_done
 from tests.ops.test_nemesis_invariants import GOOD, LOST
 
 if TYPE_CHECKING:
@@ -28,12 +29,18 @@ PLAN = Plan(
 
 def test_evidence_comes_back_as_it_was_kept(tmp_path: Path) -> None:
     evidence = replace(GOOD, deeds=[*GOOD.deeds, LOST], exits={"cron-1.1": -9})
-    kept.keep(tmp_path, PLAN, evidence)
+    kept.keep(tmp_path, "here", PLAN, evidence)
 
-    assert kept.read(tmp_path) == (replace(PLAN, keep=tmp_path), evidence)
+    assert kept.read(tmp_path) == ("here", replace(PLAN, keep=tmp_path), evidence)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"plan": {"seconds": 20}, "evidence": {}}'])
+def test_faults_whose_turn_never_came_are_named() -> None:
+    assert not_done(PLAN, replace(GOOD, deeds=[LOST])) == ["cut"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"where": "", "plan": {"seconds": 20}, "evidence": {}}']
+)
 def test_what_is_no_evidence_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / kept.FILE).write_text(text)
 

@@ -25,8 +25,8 @@ _CRASHES = ("db-restart", "db-down", "promote")
 # at once when it can.
 _HINDER = (*AWAY, "hog", "slow")
 _AFTERMATH = 3.0
-# A worker's jobs go back with it; who expelled it tells that after its commit.
-_TOLD_WITHIN = 2.0
+# What was done is told after its commit: the end of a job, the loss of a worker and its jobs.
+TOLD_WITHIN = 2.0
 _LOSSES = {"MemberExpelled", "MembershipLost", "MemberLeft"}
 
 
@@ -71,7 +71,7 @@ class Attempts:
             f"job {job.id} {job.type} made {job.attempt} attempts: {job.rescues} were lost and "
             f"{causes} failed",
         )
-        lost = sum(first <= at <= last + _TOLD_WITHIN for at in self._all_losses)
+        lost = sum(first <= at <= last + TOLD_WITHIN for at in self._all_losses)
         verdict.require(
             job.rescues <= lost,
             f"job {job.id} {job.type} was rescued {job.rescues} times, and {lost} workers lost",

@@ -76,7 +76,7 @@ def nothing_pinned(evidence: Evidence) -> Verdict:
 def _misread(pin: Pin, evidence: Evidence) -> bool:
     """Tell whether a session was seen to hold so long once, and by no look in all that time.
 
-    The view reads what a session holds, and since when it does, at two moments.
+    That is taken for a misreading of the view: a session that held it was there to be seen.
     """
     since = pin.at - pin.seconds
     looks = any(since + SHORTEST_PIN < at < pin.at for at, _ in evidence.sessions)

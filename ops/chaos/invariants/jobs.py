@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ops.chaos.invariants.attempts import Attempts
+from ops.chaos.invariants.attempts import TOLD_WITHIN, Attempts
 from ops.chaos.invariants.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ UNIQUE_SLACK = 1.0
 # An answer is noted as long after the commit as its asker waits at most; meanwhile the primary may
 # be lost.
 STAMPED_WITHIN = 5.0
-# A result is told after its commit.
-_TOLD_WITHIN = 1.0
 
 
 def each_job_ends_once(evidence: Evidence) -> Verdict:
@@ -80,7 +78,7 @@ def _told(evidence: Evidence) -> dict[int, int]:
         for line in evidence.lines
         if line.event == "JobFinished"
         and line.fields["outcome"] == "succeeded"
-        and not evidence.forgotten(line.at - _TOLD_WITHIN, line.at)
+        and not evidence.forgotten(line.at - TOLD_WITHIN, line.at)
     }
 
 
